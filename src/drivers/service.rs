@@ -1,0 +1,313 @@
+//! A Tower service guarded by a policy, and the layer that makes it.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tower::{Layer, Service};
+
+use crate::{
+    drivers::{
+        answer::{Answer, NoAnswer},
+        attempts::{AskAttempts, Guarding, NextCall, ServiceAttempts},
+        driven::Driven,
+        exchange::{Exchange, Plain},
+        replay::{Once, Renew, Replay},
+    },
+    policies::step::{Policy, Step},
+    vocabulary::{
+        error::HoldsRejected,
+        outcome::Abandoned,
+        predicate::Rules,
+        rejected::{Reason, Rejected},
+    },
+};
+
+/// A Tower layer that guards services by a policy.
+///
+/// Every service that it makes shares the policy's state, however often the layer is applied.
+///
+/// You meet it under the names of what it guards by: [`CircuitBreakerLayer`](crate::CircuitBreakerLayer),
+/// [`RetryLayer`](crate::RetryLayer), [`TimeoutLayer`](crate::TimeoutLayer),
+/// [`BulkheadLayer`](crate::BulkheadLayer), [`FallbackLayer`](crate::FallbackLayer), and
+/// [`StackLayer`](crate::StackLayer). `X` says what requests and results mean ([`Exchange`]), `R` how a request
+/// is sent again ([`Replay`]), and `A` what a fallback answers ([`Answer`]).
+#[derive(Clone)]
+pub struct GuardLayer<P, X = Plain, R = Once, A = NoAnswer> {
+    pub(crate) policy: P,
+    pub(crate) rules: Option<Arc<Rules>>,
+    pub(crate) exchange: X,
+    pub(crate) replay: R,
+    pub(crate) answer: A,
+}
+
+impl<P, X, R, A> GuardLayer<P, X, R, A> {
+    pub(crate) const fn of(policy: P, exchange: X, replay: R, answer: A) -> Self {
+        Self {
+            policy,
+            rules: None,
+            exchange,
+            replay,
+            answer,
+        }
+    }
+
+    /// The policy that it guards by.
+    pub const fn policy(&self) -> &P {
+        &self.policy
+    }
+
+    /// Judges requests and results by this exchange.
+    pub fn exchange<Y>(self, exchange: Y) -> GuardLayer<P, Y, R, A> {
+        let Self {
+            policy,
+            rules,
+            replay,
+            answer,
+            ..
+        } = self;
+        GuardLayer {
+            policy,
+            rules,
+            exchange,
+            replay,
+            answer,
+        }
+    }
+
+    /// Sends requests in this way.
+    pub(crate) fn replay<Q>(self, replay: Q) -> GuardLayer<P, X, Q, A> {
+        let Self {
+            policy,
+            rules,
+            exchange,
+            answer,
+            ..
+        } = self;
+        GuardLayer {
+            policy,
+            rules,
+            exchange,
+            replay,
+            answer,
+        }
+    }
+
+    pub(crate) fn refine(mut self, refine: impl FnOnce(Rules) -> Rules) -> Self {
+        let rules = self.rules.take().map_or_else(Rules::new, Arc::unwrap_or_clone);
+        self.rules = Some(Arc::new(refine(rules)));
+        self
+    }
+}
+
+impl<S, P, X, R, A> Layer<S> for GuardLayer<P, X, R, A>
+where
+    P: Clone,
+    X: Clone,
+    R: Renew<S> + Clone,
+    A: Clone,
+{
+    type Service = Guard<S, P, X, R, A>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let guarding = Guarding {
+            policy: self.policy.clone(),
+            rules: self.rules.clone(),
+            exchange: self.exchange.clone(),
+            replay: self.replay.clone(),
+            answer: self.answer.clone(),
+            spare: R::spare(&inner),
+        };
+        Guard {
+            inner,
+            guarding: Arc::new(guarding),
+            readiness: Readiness::Unknown,
+        }
+    }
+}
+
+impl<P: fmt::Debug, X, R, A> fmt::Debug for GuardLayer<P, X, R, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardLayer")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A service guarded by a policy; see [`GuardLayer`].
+pub struct Guard<S, P, X = Plain, R: Renew<S> = Once, A = NoAnswer> {
+    inner: S,
+    guarding: Arc<Guarding<S, P, X, R, A>>,
+    readiness: Readiness,
+}
+
+/// What `poll_ready` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    /// Nothing: it was not asked, or the call that it was asked for was made.
+    Unknown,
+    /// The inner service is ready.
+    Ready,
+    /// The policy refuses, so the inner service was not asked. Then `call` refuses too, even if the policy has
+    /// changed its mind.
+    Refuses,
+}
+
+impl<S, P, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
+    /// The service inside.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The policy that guards it.
+    pub fn policy(&self) -> &P {
+        &self.guarding.policy
+    }
+
+    /// Waits until it can take a request.
+    ///
+    /// # Errors
+    ///
+    /// The service's own.
+    pub async fn ready<Req>(&mut self) -> Result<&mut Self, S::Error>
+    where
+        S: Service<R::Sent>,
+        S::Error: HoldsRejected,
+        P: Policy,
+        R: Replay<Req>,
+        X: Exchange<Req, S::Response, S::Error>,
+        A: Answer<X::Facts, S::Response, S::Error>,
+    {
+        poll_fn(|cx| Service::<Req>::poll_ready(self, cx)).await?;
+        Ok(self)
+    }
+
+    /// Waits until it can take the request, sends it, and gives back what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// The service's own, and rejections by the policy.
+    pub async fn oneshot<Req>(mut self, request: Req) -> Result<X::Response<P>, S::Error>
+    where
+        S: Service<R::Sent>,
+        S::Error: HoldsRejected,
+        P: Policy,
+        R: Replay<Req>,
+        X: Exchange<Req, S::Response, S::Error>,
+        A: Answer<X::Facts, S::Response, S::Error>,
+    {
+        poll_fn(|cx| Service::<Req>::poll_ready(&mut self, cx)).await?;
+        Service::<Req>::call(&mut self, request).await
+    }
+}
+
+impl<S: Clone, P, X, R: Renew<S>, A> Clone for Guard<S, P, X, R, A> {
+    fn clone(&self) -> Self {
+        let guarding = Arc::clone(&self.guarding);
+        // The clone of a ready service is not ready.
+        Self {
+            inner: self.inner.clone(),
+            guarding,
+            readiness: Readiness::Unknown,
+        }
+    }
+}
+
+impl<S: fmt::Debug, P: fmt::Debug, X, R: Renew<S>, A> fmt::Debug for Guard<S, P, X, R, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("inner", &self.inner)
+            .field("policy", &self.guarding.policy)
+            .field("readiness", &self.readiness)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, Req, P, X, R, A> Service<Req> for Guard<S, P, X, R, A>
+where
+    S: Service<R::Sent>,
+    S::Error: HoldsRejected,
+    P: Policy,
+    R: Replay<Req> + Renew<S>,
+    X: Exchange<Req, S::Response, S::Error>,
+    A: Answer<X::Facts, S::Response, S::Error>,
+{
+    type Response = X::Response<P>;
+    type Error = S::Error;
+    type Future = Driven<ServiceAttempts<S, Req, P, X, R, A>>;
+
+    /// Ready when the inner service is, or when the policy would refuse anyway. Nothing is reserved: admission
+    /// happens in the call.
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        if self.guarding.policy.would_refuse() {
+            self.readiness = Readiness::Refuses;
+            return Poll::Ready(Ok(()));
+        }
+        self.readiness = Readiness::Unknown;
+        ready!(self.inner.poll_ready(cx))?;
+        self.readiness = Readiness::Ready;
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let guarding = Arc::clone(&self.guarding);
+        let facts = Some(guarding.exchange.facts(&request));
+        let (request, kept) = guarding.replay.first(request);
+        let attempts = ServiceAttempts {
+            guarding,
+            facts,
+            kept,
+        };
+        let mut pass = P::Pass::default();
+        let policy = &self.guarding.policy;
+        let step = match std::mem::replace(&mut self.readiness, Readiness::Unknown) {
+            Readiness::Ready => policy.enter(&mut pass, &AskAttempts(&attempts)),
+            Readiness::Refuses => Step::Refused(policy.refuse(&mut pass, &AskAttempts(&attempts))),
+            Readiness::Unknown => {
+                Step::Refused(Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady))
+            }
+        };
+        match step {
+            Step::Call => {
+                let entered = Entered {
+                    policy,
+                    pass: &mut pass,
+                };
+                let future = self.inner.call(request);
+                std::mem::forget(entered);
+                Driven::calling(attempts, pass, future)
+            }
+            Step::Queue => {
+                let service = R::release(&mut self.inner);
+                let next = NextCall {
+                    service,
+                    ready: false,
+                    request: Some(request),
+                };
+                Driven::queued(attempts, pass, next)
+            }
+            Step::Refused(rejected) => Driven::refused(attempts, pass, rejected),
+        }
+    }
+}
+
+/// Leaves the policy again when the inner service's `call` panics.
+struct Entered<'a, P: Policy> {
+    policy: &'a P,
+    pass: &'a mut P::Pass,
+}
+
+impl<P: Policy> Drop for Entered<'_, P> {
+    fn drop(&mut self) {
+        self.policy.abandon(self.pass, Abandoned::Panicked);
+    }
+}
+
+/// The future of a call to a guarded service.
+pub type GuardFuture<S, Req, P, X = Plain, R = Once, A = NoAnswer> =
+    Driven<ServiceAttempts<S, Req, P, X, R, A>>;

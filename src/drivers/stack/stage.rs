@@ -1,0 +1,168 @@
+//! The kinds of policies that a stack can hold. **A new policy is added in the list at the end of this file.**
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use crate::{
+    policies::{
+        bulkhead::Bulkhead,
+        circuit_breaker::CircuitBreaker,
+        fallback::Fallback,
+        retry::Retry,
+        step::{Ask, Expired, Next, Policy, Step},
+        timeout::Timeout,
+    },
+    vocabulary::{
+        clock::{Clock, Timestamp},
+        event::PolicyKind,
+        outcome::{Abandoned, Outcome},
+        predicate::Rules,
+        rejected::Rejected,
+    },
+};
+
+/// One policy of a stack, with the rules by which it sees outcomes.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(super) policy: AnyPolicy,
+    pub(super) rules: Option<Arc<Rules>>,
+}
+
+impl Stage {
+    #[inline]
+    pub(super) fn leave(&self, pass: &mut AnyPass, outcome: &Outcome<'_>) -> Next {
+        match &self.rules {
+            None => self.policy.leave(pass, outcome),
+            Some(rules) => self.policy.leave(pass, &rules.refine(outcome)),
+        }
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.policy.fmt(f)
+    }
+}
+
+macro_rules! policies {
+    ($($kind:ident),* $(,)?) => {
+        /// Any of the policies.
+        #[derive(Clone, Debug)]
+        pub(crate) enum AnyPolicy {
+            $($kind($kind),)*
+        }
+
+        /// What a call holds of one of them.
+        #[derive(Debug, Default)]
+        pub(crate) enum AnyPass {
+            /// Nothing.
+            #[default]
+            Out,
+            $($kind(<$kind as Policy>::Pass),)*
+        }
+
+        $(impl From<$kind> for AnyPolicy {
+            fn from(policy: $kind) -> Self {
+                Self::$kind(policy)
+            }
+        })*
+
+        impl AnyPolicy {
+            pub(super) fn kind(&self) -> PolicyKind {
+                match self { $(Self::$kind(_) => PolicyKind::$kind,)* }
+            }
+
+            pub(super) fn name(&self) -> &Arc<str> {
+                match self { $(Self::$kind(policy) => Policy::name(policy),)* }
+            }
+
+            pub(super) fn clock(&self) -> &Clock {
+                match self { $(Self::$kind(policy) => Policy::clock(policy),)* }
+            }
+
+            #[inline]
+            pub(super) fn would_refuse(&self) -> bool {
+                match self { $(Self::$kind(policy) => Policy::would_refuse(policy),)* }
+            }
+
+            pub(super) fn refuse(&self, ask: &impl Ask) -> Rejected {
+                match self {
+                    $(Self::$kind(policy) => policy.refuse(&mut <$kind as Policy>::Pass::default(), ask),)*
+                }
+            }
+
+            #[inline]
+            pub(super) fn enter(&self, pass: &mut AnyPass, ask: &impl Ask) -> Step {
+                match self {
+                    $(Self::$kind(policy) => {
+                        let mut entered = <$kind as Policy>::Pass::default();
+                        let step = policy.enter(&mut entered, ask);
+                        *pass = AnyPass::$kind(entered);
+                        step
+                    })*
+                }
+            }
+
+            pub(super) fn poll_queue(
+                &self,
+                pass: &mut AnyPass,
+                ask: &impl Ask,
+                cx: &mut Context<'_>,
+            ) -> Poll<Step> {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.poll_queue(pass, ask, cx),)*
+                    _ => Poll::Ready(Step::Call),
+                }
+            }
+
+            pub(super) fn resume(&self, pass: &mut AnyPass, ask: &impl Ask) -> Step {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.resume(pass, ask),)*
+                    _ => Step::Call,
+                }
+            }
+
+            pub(super) fn pended(&self, pass: &mut AnyPass, now: Timestamp) -> Option<Timestamp> {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.pended(pass, now),)*
+                    _ => None,
+                }
+            }
+
+            pub(super) fn expire(&self, pass: &mut AnyPass, now: Timestamp) -> Expired {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.expire(pass, now),)*
+                    _ => Expired::NotYet,
+                }
+            }
+
+            #[inline]
+            fn leave(&self, pass: &mut AnyPass, outcome: &Outcome<'_>) -> Next {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.leave(pass, outcome),)*
+                    _ => Next::Done,
+                }
+            }
+
+            pub(super) fn abandon(&self, pass: &mut AnyPass, why: Abandoned) {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.abandon(pass, why),)*
+                    _ => {}
+                }
+            }
+
+            pub(super) fn attempts(&self, pass: &AnyPass) -> u32 {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.attempts(pass),)*
+                    _ => 0,
+                }
+            }
+        }
+    };
+}
+
+// The stage list: a policy that stands here can be a stage of a stack.
+policies![CircuitBreaker, Retry, Timeout, Bulkhead, Fallback];

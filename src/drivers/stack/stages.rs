@@ -1,0 +1,304 @@
+//! A list of policies as one policy: the walker.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::stage::{AnyPass, AnyPolicy, Stage};
+use crate::{
+    policies::step::{Ask, Expired, Next, Policy, Step},
+    vocabulary::{
+        clock::{Clock, Timestamp},
+        event::PolicyKind,
+        outcome::{Abandoned, Outcome},
+        rejected::{Reason, Rejected},
+    },
+};
+
+/// The policies of a [`Stack`](super::Stack), outermost first.
+///
+/// It is itself a policy: a call enters the stages from the outside in and leaves them from the inside out, and
+/// where a stage asks for another attempt or answer, those outside of it stay entered meanwhile.
+#[derive(Clone)]
+pub struct Stages(Arc<List>);
+
+struct List {
+    stages: Box<[Stage]>,
+    name: Arc<str>,
+    clock: Clock,
+}
+
+/// Stages that a call passes without an allocation.
+const INLINE: usize = 6;
+
+/// What a call holds of a stack.
+#[derive(Debug)]
+pub struct StackPass {
+    /// So many stages are entered, counted from the outside.
+    depth: u8,
+    inline: [AnyPass; INLINE],
+    /// Those of a longer stack.
+    more: Option<Box<[AnyPass]>>,
+}
+
+impl Default for StackPass {
+    fn default() -> Self {
+        const OUT: AnyPass = AnyPass::Out;
+        Self {
+            depth: 0,
+            inline: [OUT; INLINE],
+            more: None,
+        }
+    }
+}
+
+impl StackPass {
+    #[inline]
+    fn at(&mut self, stage: usize) -> &mut AnyPass {
+        match self.inline.get_mut(stage) {
+            Some(_) => &mut self.inline[stage],
+            None => &mut self.more.get_or_insert_default()[stage - INLINE],
+        }
+    }
+}
+
+impl Stages {
+    pub(super) fn new(stages: Vec<Stage>) -> Self {
+        let name = stages
+            .first()
+            .map_or_else(|| Arc::from("empty"), |stage| Arc::clone(stage.policy.name()));
+        let clock = stages
+            .first()
+            .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
+        Self(Arc::new(List {
+            stages: stages.into(),
+            name,
+            clock,
+        }))
+    }
+
+    /// Kind and name of each policy, outermost first.
+    pub fn iter(&self) -> impl Iterator<Item = (PolicyKind, &str)> {
+        self.0
+            .stages
+            .iter()
+            .map(|stage| (stage.policy.kind(), &**stage.policy.name()))
+    }
+
+    /// How many policies there are.
+    pub fn len(&self) -> usize {
+        self.0.stages.len()
+    }
+
+    /// Whether there are none, so that it guards nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.stages.is_empty()
+    }
+
+    /// Enters the stages from `pass.depth` inward.
+    #[inline]
+    fn descend(&self, pass: &mut StackPass, ask: &impl Ask) -> Step {
+        while let Some(stage) = self.0.stages.get(usize::from(pass.depth)) {
+            let depth = usize::from(pass.depth);
+            if depth == INLINE && pass.more.is_none() {
+                let more = self.0.stages.len() - INLINE;
+                pass.more = Some((0..more).map(|_| AnyPass::Out).collect());
+            }
+            match stage.policy.enter(pass.at(depth), ask) {
+                Step::Call => pass.depth += 1,
+                // It is inside as long as it waits; `poll_queue` and `expire` find it there.
+                Step::Queue => {
+                    pass.depth += 1;
+                    return Step::Queue;
+                }
+                Step::Refused(rejected) => return Step::Refused(rejected),
+            }
+        }
+        Step::Call
+    }
+
+    /// Enters the stages inward from `pass.depth` up to the one that refuses, and refuses there, even where it
+    /// would not any more.
+    fn refuse_below(&self, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
+        let from = usize::from(pass.depth);
+        let below = self.0.stages.iter().enumerate().skip(from);
+        let refuses = below.clone().find(|(_, stage)| stage.policy.would_refuse());
+        let can_refuse = |stage: &Stage| {
+            matches!(
+                stage.policy,
+                AnyPolicy::CircuitBreaker(_) | AnyPolicy::Bulkhead(_)
+            )
+        };
+        let Some((target, stage)) = refuses.or_else(|| below.clone().find(|(_, stage)| can_refuse(stage)))
+        else {
+            return Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady);
+        };
+        for (at, outer) in below.take(target - from) {
+            match outer.policy.enter(pass.at(at), ask) {
+                Step::Call => pass.depth += 1,
+                Step::Refused(rejected) => return rejected,
+                Step::Queue => {
+                    outer.policy.abandon(pass.at(at), Abandoned::Dropped);
+                    return outer.policy.refuse(ask);
+                }
+            }
+        }
+        stage.policy.refuse(ask)
+    }
+
+    fn innermost(&self, pass: &StackPass) -> Option<(usize, &Stage)> {
+        let at = usize::from(pass.depth).checked_sub(1)?;
+        Some((at, self.0.stages.get(at)?))
+    }
+}
+
+impl Policy for Stages {
+    type Pass = StackPass;
+
+    const JUDGES: bool = true;
+
+    fn name(&self) -> &Arc<str> {
+        &self.0.name
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    #[inline]
+    fn would_refuse(&self) -> bool {
+        self.0.stages.iter().any(|stage| stage.policy.would_refuse())
+    }
+
+    fn refuse(&self, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
+        self.refuse_below(pass, ask)
+    }
+
+    #[inline]
+    fn enter(&self, pass: &mut StackPass, ask: &impl Ask) -> Step {
+        self.descend(pass, ask)
+    }
+
+    fn poll_queue(&self, pass: &mut StackPass, ask: &impl Ask, cx: &mut Context<'_>) -> Poll<Step> {
+        let Some((at, stage)) = self.innermost(pass) else {
+            return Poll::Ready(Step::Call);
+        };
+        match stage.policy.poll_queue(pass.at(at), ask, cx) {
+            Poll::Ready(Step::Call) => Poll::Ready(self.descend(pass, ask)),
+            polled => polled,
+        }
+    }
+
+    fn resume(&self, pass: &mut StackPass, ask: &impl Ask) -> Step {
+        let Some((at, stage)) = self.innermost(pass) else {
+            return Step::Call;
+        };
+        match stage.policy.resume(pass.at(at), ask) {
+            Step::Call => self.descend(pass, ask),
+            step => step,
+        }
+    }
+
+    fn would_refuse_resumed(&self, pass: &StackPass) -> bool {
+        self.0
+            .stages
+            .iter()
+            .skip(usize::from(pass.depth))
+            .any(|stage| stage.policy.would_refuse())
+    }
+
+    fn refuse_resumed(&self, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
+        if let Some((at, stage)) = self.innermost(pass) {
+            // The attempt has begun, and is what the refusal ends.
+            stage.policy.resume(pass.at(at), ask);
+        }
+        self.refuse_below(pass, ask)
+    }
+
+    fn pended(&self, pass: &mut StackPass, now: Timestamp) -> Option<Timestamp> {
+        let entered = self.0.stages.iter().enumerate().take(usize::from(pass.depth));
+        entered
+            .filter_map(|(at, stage)| stage.policy.pended(pass.at(at), now))
+            .min()
+    }
+
+    /// The innermost first, as nested futures would: what it makes of its deadline may yet meet the outer one.
+    fn expire(&self, pass: &mut StackPass, now: Timestamp) -> Expired {
+        for at in (0..usize::from(pass.depth)).rev() {
+            match self.0.stages[at].policy.expire(pass.at(at), now) {
+                Expired::NotYet => {}
+                Expired::Resume => return Expired::Resume,
+                Expired::Refused(rejected) => {
+                    for inner in (at + 1..usize::from(pass.depth)).rev() {
+                        self.0.stages[inner]
+                            .policy
+                            .abandon(pass.at(inner), Abandoned::TimedOut);
+                    }
+                    pass.depth = u8::try_from(at).unwrap_or(u8::MAX);
+                    return Expired::Refused(rejected);
+                }
+            }
+        }
+        Expired::NotYet
+    }
+
+    #[inline]
+    fn leave(&self, pass: &mut StackPass, outcome: &Outcome<'_>) -> Next {
+        let mut holds = false;
+        let entered = usize::from(pass.depth);
+        let mut at = entered;
+        while at > 0 {
+            at -= 1;
+            match self.0.stages[at].leave(pass.at(at), outcome) {
+                Next::Done => {}
+                Next::Hold => holds = true,
+                next @ (Next::Again | Next::Answer) => {
+                    if holds {
+                        // This response goes nowhere, so there is no body to wait for.
+                        let now = outcome.with_deferred(false);
+                        for inner in (at + 1..entered).rev() {
+                            self.0.stages[inner].leave(pass.at(inner), &now);
+                        }
+                    }
+                    // Who asked for another attempt stays entered; who answers has left.
+                    let depth = if next == Next::Again { at + 1 } else { at };
+                    pass.depth = u8::try_from(depth).unwrap_or(u8::MAX);
+                    return next;
+                }
+            }
+        }
+        if holds {
+            return Next::Hold;
+        }
+        Next::Done
+    }
+
+    fn abandon(&self, pass: &mut StackPass, why: Abandoned) {
+        for at in (0..usize::from(pass.depth)).rev() {
+            self.0.stages[at].policy.abandon(pass.at(at), why);
+        }
+        pass.depth = 0;
+    }
+
+    fn attempts(&self, pass: &StackPass) -> u32 {
+        let mut retries = self
+            .0
+            .stages
+            .iter()
+            .zip(pass.inline.iter().chain(pass.more.iter().flatten()));
+        retries
+            .find_map(|(stage, pass)| match stage.policy.attempts(pass) {
+                0 => None,
+                attempts => Some(attempts),
+            })
+            .unwrap_or(0)
+    }
+}
+
+impl fmt::Debug for Stages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.0.stages).finish()
+    }
+}

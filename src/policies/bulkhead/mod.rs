@@ -1,0 +1,200 @@
+//! The bulkhead: bounds the calls that are in flight at once.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `config.rs` | settings, and which are refused |
+//! | `slots.rs` | the slots and the queue for them |
+//! | `step.rs` | the bulkhead as a step machine around a call |
+
+mod config;
+#[cfg(all(test, buttress_loom))]
+mod loom;
+mod slots;
+mod step;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use self::{config::BulkheadConfig, step::BulkheadPass};
+use self::{config::check_limit, slots::Slots};
+use crate::vocabulary::{
+    clock::{Clock, nanos},
+    event::{Observer, Observers, PolicyKind, What},
+    rejected::{Reason, Rejected},
+    settings::ConfigError,
+    sync::{AtomicU32, AtomicU64, Ordering},
+};
+
+/// A bulkhead: a cheap handle on shared state.
+///
+/// Every clone is the same bulkhead, and so is every layer and service made from it. Put it around a service
+/// with [`BulkheadLayer`](crate::BulkheadLayer), into a [`Stack`](crate::Stack), around an async function with
+/// `run`, or ask it by hand:
+///
+/// ```
+/// use buttress::BulkheadConfig;
+///
+/// let bulkhead = BulkheadConfig::new(1).build("db")?;
+/// let slot = bulkhead.try_acquire().expect("it is free");
+/// let full = bulkhead.try_acquire().unwrap_err();
+/// assert_eq!(full.to_string(), "bulkhead `db` is full: all 1 slots in use");
+/// drop(slot);
+/// assert!(bulkhead.try_acquire().is_ok());
+/// # Ok::<(), buttress::ConfigError>(())
+/// ```
+///
+/// Who waits is admitted in the order in which they came.
+///
+/// # Cancel safety
+///
+/// A call that is dropped gives its slot, or its place in the queue, back at once.
+#[derive(Clone)]
+pub struct Bulkhead(Arc<Shared>);
+
+struct Shared {
+    slots: Slots,
+    /// Nanoseconds.
+    max_wait: AtomicU64,
+    max_queue: AtomicU32,
+    rejected: AtomicU64,
+    name: Arc<str>,
+    clock: Clock,
+    observers: Observers,
+}
+
+/// A bulkhead at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BulkheadSnapshot {
+    /// Calls that may be in flight at once.
+    pub limit: u32,
+    /// Calls in flight. More than the limit for a while after it was lowered.
+    pub in_flight: u32,
+    /// Calls that wait for a slot.
+    pub queued: usize,
+    /// Calls refused since it was built, at once or after waiting.
+    pub rejected: u64,
+}
+
+/// A slot of a bulkhead, outside of Tower. Dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "a slot that is dropped at once guards nothing"]
+pub struct Slot(Bulkhead);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.0.slots.release();
+    }
+}
+
+impl Bulkhead {
+    fn new(name: &str, config: BulkheadConfig) -> Self {
+        Self(Arc::new(Shared {
+            slots: Slots::new(config.max_concurrent),
+            max_wait: AtomicU64::new(nanos(config.max_wait)),
+            max_queue: AtomicU32::new(config.max_queue),
+            rejected: AtomicU64::new(0),
+            name: Arc::from(name),
+            clock: config.clock,
+            observers: Observers::default(),
+        }))
+    }
+
+    /// The default settings under the name `name`; see [`BulkheadConfig`] for others.
+    ///
+    /// # Errors
+    ///
+    /// Never with the default settings.
+    pub fn with_defaults(name: &str) -> Result<Self, ConfigError> {
+        BulkheadConfig::default().build(name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Counts of one moment.
+    pub fn snapshot(&self) -> BulkheadSnapshot {
+        BulkheadSnapshot {
+            limit: self.0.slots.limit(),
+            in_flight: self.0.slots.in_flight(),
+            queued: self.0.slots.waiting(),
+            rejected: self.0.rejected.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes a slot, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The rejection, when none is free or others wait for one.
+    pub fn try_acquire(&self) -> Result<Slot, Rejected> {
+        if self.0.slots.try_acquire() {
+            return Ok(Slot(self.clone()));
+        }
+        Err(self.reject(Reason::Full {
+            limit: self.0.slots.limit(),
+        }))
+    }
+
+    /// Changes the limit while calls are in flight. A lower one admits nobody until enough of them have ended;
+    /// a higher one admits waiting calls at once.
+    ///
+    /// # Errors
+    ///
+    /// A limit that is not from 1 to 1 000 000.
+    pub fn resize(&self, max_concurrent: u32) -> Result<(), ConfigError> {
+        check_limit(max_concurrent).map_err(|error| error.of(PolicyKind::Bulkhead, &self.0.name))?;
+        self.0.slots.resize(max_concurrent);
+        self.tell(|| What::Reconfigured);
+        Ok(())
+    }
+
+    /// Takes new settings in place: no slot is lost or invented, and a call that waits goes on for as long as
+    /// it was told to.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range; the bulkhead then goes on as it was.
+    pub fn reconfigure(&self, config: &BulkheadConfig) -> Result<(), ConfigError> {
+        config.check(&self.0.name)?;
+        self.0.max_wait.store(nanos(config.max_wait), Ordering::Relaxed);
+        self.0.max_queue.store(config.max_queue, Ordering::Relaxed);
+        self.0.slots.resize(config.max_concurrent);
+        self.tell(|| What::Reconfigured);
+        Ok(())
+    }
+
+    /// Adds an observer of its events.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add(observer);
+    }
+
+    /// How long a call may wait for a slot.
+    pub fn max_wait(&self) -> Duration {
+        Duration::from_nanos(self.0.max_wait.load(Ordering::Relaxed))
+    }
+
+    fn reject(&self, reason: Reason) -> Rejected {
+        self.0.rejected.fetch_add(1, Ordering::Relaxed);
+        let rejected = Rejected::new(Arc::clone(&self.0.name), reason);
+        self.tell(|| What::Rejected(rejected.clone()));
+        rejected
+    }
+
+    #[inline]
+    fn tell(&self, what: impl FnOnce() -> What) {
+        self.0.observers.tell(PolicyKind::Bulkhead, &self.0.name, what);
+    }
+}
+
+impl fmt::Debug for Bulkhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slots = &self.0.slots;
+        f.debug_struct("Bulkhead")
+            .field("name", &self.0.name)
+            .field("in_flight", &slots.in_flight())
+            .field("limit", &slots.limit())
+            .finish()
+    }
+}

@@ -1,0 +1,178 @@
+//! The bulkhead as a step machine around a call.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{Bulkhead, slots::Arrival};
+use crate::{
+    policies::step::{Ask, Expired, Next, Policy, Step},
+    vocabulary::{
+        clock::{Clock, Timestamp},
+        event::What,
+        outcome::{Abandoned, Outcome},
+        rejected::{Reason, Rejected},
+        sync::Ordering,
+    },
+};
+
+/// What a call holds of a bulkhead.
+#[derive(Debug, Default)]
+pub struct BulkheadPass {
+    phase: Phase,
+    ticket: u32,
+    /// How long it may wait, in nanoseconds.
+    wait: u64,
+    /// When that is over.
+    deadline: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// The call is not inside.
+    #[default]
+    Out,
+    /// It waits, and was not polled so far.
+    Queued,
+    /// It waits, and has a deadline.
+    Waiting,
+    /// It has a slot.
+    Inside,
+}
+
+impl Policy for Bulkhead {
+    type Pass = BulkheadPass;
+
+    const JUDGES: bool = false;
+
+    fn name(&self) -> &Arc<str> {
+        &self.0.name
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    #[inline]
+    fn would_refuse(&self) -> bool {
+        self.0.slots.is_full() && self.cannot_wait()
+    }
+
+    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
+        self.reject(self.full())
+    }
+
+    #[inline]
+    fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
+        if self.0.slots.try_acquire() {
+            pass.phase = Phase::Inside;
+            return Step::Call;
+        }
+        self.enter_full(pass, ask.may_wait())
+    }
+
+    fn poll_queue(&self, pass: &mut Self::Pass, _ask: &impl Ask, cx: &mut Context<'_>) -> Poll<Step> {
+        debug_assert!(matches!(pass.phase, Phase::Queued | Phase::Waiting));
+        self.0.slots.poll(pass.ticket, cx).map(|()| {
+            pass.phase = Phase::Inside;
+            Step::Call
+        })
+    }
+
+    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+        match pass.phase {
+            Phase::Out | Phase::Inside => return None,
+            Phase::Queued => {
+                pass.phase = Phase::Waiting;
+                pass.deadline = now.as_nanos().saturating_add(pass.wait);
+            }
+            Phase::Waiting => {}
+        }
+        Some(Timestamp::from_nanos(pass.deadline))
+    }
+
+    fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
+        if pass.phase != Phase::Waiting || now.as_nanos() < pass.deadline {
+            return Expired::NotYet;
+        }
+        pass.phase = Phase::Out;
+        self.0.slots.cancel(pass.ticket);
+        let waited = Duration::from_nanos(pass.wait);
+        Expired::Refused(self.reject(Reason::WaitedTooLong {
+            limit: self.0.slots.limit(),
+            waited,
+        }))
+    }
+
+    #[inline]
+    fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
+        if pass.phase == Phase::Inside {
+            if outcome.is_deferred() {
+                return Next::Hold;
+            }
+            pass.phase = Phase::Out;
+            self.0.slots.release();
+        }
+        Next::Done
+    }
+
+    fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
+        match std::mem::take(&mut pass.phase) {
+            Phase::Out => return,
+            Phase::Queued | Phase::Waiting => {
+                self.0.slots.cancel(pass.ticket);
+            }
+            Phase::Inside => self.0.slots.release(),
+        }
+        self.tell(|| What::Abandoned(why));
+    }
+}
+
+impl Bulkhead {
+    #[cold]
+    fn enter_full(&self, pass: &mut BulkheadPass, may_wait: bool) -> Step {
+        let wait = self.0.max_wait.load(Ordering::Relaxed);
+        if wait == 0 || !may_wait {
+            return Step::Refused(self.reject(Reason::Full {
+                limit: self.0.slots.limit(),
+            }));
+        }
+        match self.0.slots.arrive(self.0.max_queue.load(Ordering::Relaxed)) {
+            Arrival::Admitted => {
+                pass.phase = Phase::Inside;
+                Step::Call
+            }
+            Arrival::Queued(ticket) => {
+                *pass = BulkheadPass {
+                    phase: Phase::Queued,
+                    ticket,
+                    wait,
+                    deadline: 0,
+                };
+                self.tell(|| What::Queued);
+                Step::Queue
+            }
+            Arrival::Refused => Step::Refused(self.reject(self.full())),
+        }
+    }
+
+    /// Whether a call that finds no free slot is refused at once.
+    fn cannot_wait(&self) -> bool {
+        self.0.max_wait.load(Ordering::Relaxed) == 0
+            || self.0.slots.waiting() >= self.0.max_queue.load(Ordering::Relaxed) as usize
+    }
+
+    fn full(&self) -> Reason {
+        let limit = self.0.slots.limit();
+        if self.0.max_wait.load(Ordering::Relaxed) == 0 {
+            Reason::Full { limit }
+        } else {
+            Reason::QueueFull {
+                limit,
+                queue: self.0.max_queue.load(Ordering::Relaxed),
+            }
+        }
+    }
+}

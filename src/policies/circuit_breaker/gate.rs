@@ -1,0 +1,256 @@
+//! What a call may know of the breaker without its lock.
+
+use super::window::{Tag, Tally};
+use crate::vocabulary::{
+    clock::Timestamp,
+    rate::Rate,
+    rejected::OpenCause,
+    state::State,
+    sync::{AtomicU64, Ordering},
+};
+
+/// The atomics that mirror the locked machine. Only who holds the machine's lock writes them (except for the
+/// count of refusals and the tally).
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// A [`Glance`].
+    word: AtomicU64,
+    /// When an open state's wait ends, and a half-open state's longest stay, in nanoseconds.
+    until: AtomicU64,
+    /// Why it is open, packed by [`pack_cause`].
+    cause: AtomicU64,
+    /// From how many nanoseconds a call is slow; `u64::MAX` where nothing is.
+    slow_after: AtomicU64,
+    /// From how many nanoseconds of pending a dropped call is a failure.
+    dropped_after: AtomicU64,
+    /// The end of the newest bucket of a time window, in nanoseconds.
+    bucket_end: AtomicU64,
+    /// Refusals since the window of the state began.
+    not_permitted: AtomicU64,
+    /// Plain successes of the newest bucket of a time window.
+    pub(super) tally: Tally,
+}
+
+/// One reading of the breaker's state: generation, tag of the newest bucket, flags and state in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Glance(u64);
+
+const STATE_MASK: u64 = 0b111;
+/// A plain success needs no judgement now: it cannot open the breaker.
+const STEADY: u64 = 1 << 3;
+/// The window is a time window, so that success is still to be counted in the tally.
+const TALLIED: u64 = 1 << 4;
+const TAG_SHIFT: u32 = 8;
+const GENERATION_SHIFT: u32 = 32;
+
+impl Glance {
+    pub(super) fn new(state: State, generation: u32, tag: Tag, steady: bool, tallied: bool) -> Self {
+        Self(
+            u64::from(generation) << GENERATION_SHIFT
+                | u64::from(tag.bits()) << TAG_SHIFT
+                | if steady { STEADY } else { 0 }
+                | if tallied { TALLIED } else { 0 }
+                | encode(state),
+        )
+    }
+
+    #[allow(clippy::cast_possible_truncation)]
+    #[inline]
+    pub(super) const fn generation(self) -> u32 {
+        (self.0 >> GENERATION_SHIFT) as u32
+    }
+
+    #[inline]
+    pub(super) const fn state(self) -> State {
+        decode(self.0 & STATE_MASK)
+    }
+
+    /// Whether calls pass without asking the machine.
+    #[inline]
+    pub(super) const fn admits(self) -> bool {
+        matches!(self.state(), State::Closed | State::Disabled | State::MetricsOnly)
+    }
+
+    #[inline]
+    pub(super) const fn is_steady(self) -> bool {
+        self.0 & STEADY != 0
+    }
+
+    #[inline]
+    pub(super) const fn is_tallied(self) -> bool {
+        self.0 & TALLIED != 0
+    }
+
+    #[allow(clippy::cast_possible_truncation)]
+    #[inline]
+    pub(super) const fn tag(self) -> Tag {
+        Tag::from_bits((self.0 >> TAG_SHIFT) as u32 & 0xFF_FFFF)
+    }
+}
+
+const fn encode(state: State) -> u64 {
+    match state {
+        State::Closed => 0,
+        State::Open => 1,
+        State::HalfOpen => 2,
+        State::ForcedOpen => 3,
+        State::Disabled => 4,
+        State::MetricsOnly => 5,
+    }
+}
+
+const fn decode(bits: u64) -> State {
+    match bits {
+        0 => State::Closed,
+        1 => State::Open,
+        2 => State::HalfOpen,
+        3 => State::ForcedOpen,
+        4 => State::Disabled,
+        _ => State::MetricsOnly,
+    }
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        Self {
+            word: AtomicU64::new(Glance::new(State::Closed, 0, Tag::of_epoch(0), false, false).0),
+            until: AtomicU64::new(u64::MAX),
+            cause: AtomicU64::new(0),
+            slow_after: AtomicU64::new(u64::MAX),
+            dropped_after: AtomicU64::new(u64::MAX),
+            bucket_end: AtomicU64::new(0),
+            not_permitted: AtomicU64::new(0),
+            tally: Tally::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn glance(&self) -> Glance {
+        Glance(self.word.load(Ordering::Acquire))
+    }
+
+    /// Makes the machine's state known. The word comes last: who reads it also sees the rest, and a bucket
+    /// whose end is seen too early only sends the reader to the lock.
+    pub(super) fn publish(&self, glance: Glance, until: Timestamp, cause: Option<OpenCause>, end: Timestamp) {
+        self.until.store(until.as_nanos(), Ordering::Relaxed);
+        self.cause.store(pack_cause(cause), Ordering::Relaxed);
+        self.bucket_end.store(end.as_nanos(), Ordering::Relaxed);
+        self.word.store(glance.0, Ordering::Release);
+    }
+
+    #[inline]
+    pub(super) fn until(&self) -> Timestamp {
+        Timestamp::from_nanos(self.until.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(super) fn bucket_end(&self) -> Timestamp {
+        Timestamp::from_nanos(self.bucket_end.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn cause(&self) -> OpenCause {
+        unpack_cause(self.cause.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(super) fn slow_after(&self) -> u64 {
+        self.slow_after.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn dropped_after(&self) -> u64 {
+        self.dropped_after.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_durations(&self, slow_after: u64, dropped_after: u64) {
+        self.slow_after.store(slow_after, Ordering::Relaxed);
+        self.dropped_after.store(dropped_after, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_refusal(&self) {
+        self.not_permitted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn forget_refusals(&self) {
+        self.not_permitted.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn not_permitted(&self) -> u64 {
+        self.not_permitted.load(Ordering::Relaxed)
+    }
+}
+
+const RATE_SHIFT: u32 = 32;
+const KIND_SHIFT: u32 = 60;
+
+/// A cause in one word: kind in 4 bits, millionths of the rate in 28, count in 32.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn pack_cause(cause: Option<OpenCause>) -> u64 {
+    let rated = |kind: u64, rate: Rate, calls: u64| {
+        let millionths = (rate.as_fraction() * 1e6).round() as u64;
+        kind << KIND_SHIFT | millionths << RATE_SHIFT | calls.min(u64::from(u32::MAX))
+    };
+    match cause {
+        None | Some(OpenCause::Command) => 0,
+        Some(OpenCause::FailureRate { rate, calls }) => rated(1, rate, calls),
+        Some(OpenCause::SlowCallRate { rate, calls }) => rated(2, rate, calls),
+        Some(OpenCause::ConsecutiveFailures { failures }) => 3 << KIND_SHIFT | u64::from(failures),
+        Some(OpenCause::HalfOpenOverstayed) => 4 << KIND_SHIFT,
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn unpack_cause(word: u64) -> OpenCause {
+    let calls = word & u64::from(u32::MAX);
+    let rate = Rate::fraction((word >> RATE_SHIFT & 0xFFF_FFFF) as f64 / 1e6);
+    match word >> KIND_SHIFT {
+        1 => OpenCause::FailureRate { rate, calls },
+        2 => OpenCause::SlowCallRate { rate, calls },
+        3 => OpenCause::ConsecutiveFailures {
+            failures: calls as u32,
+        },
+        4 => OpenCause::HalfOpenOverstayed,
+        _ => OpenCause::Command,
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glance_gives_back_what_it_was_made_of() {
+        for state in [
+            State::Closed,
+            State::Open,
+            State::HalfOpen,
+            State::ForcedOpen,
+            State::Disabled,
+            State::MetricsOnly,
+        ] {
+            let glance = Glance::new(state, 0xDEAD_BEEF, Tag::of_epoch(0xFF_FFFE), true, false);
+            assert_eq!(glance.state(), state);
+            assert_eq!(glance.generation(), 0xDEAD_BEEF);
+            assert_eq!(glance.tag(), Tag::of_epoch(0xFF_FFFE));
+            assert!(glance.is_steady() && !glance.is_tallied());
+        }
+    }
+
+    #[test]
+    fn a_cause_survives_its_word() {
+        for cause in [
+            OpenCause::FailureRate {
+                rate: Rate::fraction(0.615),
+                calls: 20,
+            },
+            OpenCause::SlowCallRate {
+                rate: Rate::fraction(1.0),
+                calls: u64::from(u32::MAX),
+            },
+            OpenCause::ConsecutiveFailures { failures: 7 },
+            OpenCause::HalfOpenOverstayed,
+            OpenCause::Command,
+        ] {
+            assert_eq!(unpack_cause(pack_cause(Some(cause))), cause);
+        }
+    }
+}

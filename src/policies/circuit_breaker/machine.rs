@@ -1,0 +1,497 @@
+//! The state machine, under the breaker's lock: pure, `now` goes in and a decision comes out.
+
+use std::sync::Arc;
+
+use super::{
+    config::{Settings, StayEnd, WindowShape},
+    gate::{Gate, Glance},
+    probes::Probes,
+    window::{CountWindow, Record, Tag, TimeWindow, Totals, Window},
+};
+use crate::vocabulary::{
+    clock::{Now, Timestamp},
+    outcome::Verdict,
+    rate::Rate,
+    rejected::{OpenCause, Reason},
+    state::State,
+};
+
+/// Everything that changes, but for what the [`Gate`] counts without the lock.
+#[derive(Debug)]
+pub(super) struct Machine {
+    settings: Arc<Settings>,
+    state: State,
+    /// Counts states: whoever was admitted in an earlier one has no say in this one.
+    generation: u32,
+    /// Counts states and buckets: gives the tally its tags.
+    epoch: u32,
+    /// The calls of this state. Open keeps the window of the state that it came from.
+    window: Window,
+    probes: Probes,
+    /// Failures in a row, in this state.
+    consecutive: u32,
+    /// Openings since the breaker was last closed, disabled or metrics only.
+    openings: u32,
+    since: Timestamp,
+    /// When open ends its wait, or half-open its longest stay.
+    until: Timestamp,
+    cause: Option<OpenCause>,
+    /// Judged within the newest bucket, with enough calls: a plain success cannot reach a threshold.
+    judged: bool,
+}
+
+/// A change of state, to be told once the lock is released.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Transition {
+    pub(super) from: State,
+    pub(super) to: State,
+    pub(super) cause: Option<OpenCause>,
+}
+
+/// The changes of one step: at most two, as an overstayed half-open that ends and then opens.
+#[derive(Debug, Default)]
+pub(super) struct Changes(pub(super) [Option<Transition>; 2]);
+
+impl Changes {
+    fn push(&mut self, transition: Transition) {
+        let free = usize::from(self.0[0].is_some());
+        self.0[free] = Some(transition);
+    }
+
+    pub(super) const fn any(&self) -> bool {
+        self.0[0].is_some()
+    }
+}
+
+/// An admission: the generation that it belongs to, and the probe's serial number (0 when it is none).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Admitted {
+    pub(super) generation: u32,
+    pub(super) probe: u32,
+}
+
+/// A view for snapshots.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    pub(super) state: State,
+    pub(super) generation: u32,
+    pub(super) totals: Totals,
+    /// Calls from which on rates exist.
+    pub(super) minimum: u64,
+    pub(super) since: Timestamp,
+    pub(super) until: Option<Timestamp>,
+    pub(super) cause: Option<OpenCause>,
+    pub(super) openings: u32,
+}
+
+impl Machine {
+    pub(super) fn new(settings: Arc<Settings>, gate: &Gate, now: Timestamp) -> Self {
+        let initial = settings.initial_state;
+        let mut machine = Self {
+            settings,
+            state: State::Closed,
+            generation: 0,
+            epoch: 0,
+            window: Window::None,
+            probes: Probes::new(0),
+            consecutive: 0,
+            openings: 0,
+            since: now,
+            until: Timestamp::MAX,
+            cause: None,
+            judged: false,
+        };
+        machine.settings.show(gate);
+        machine.enter(initial, Some(OpenCause::Command), gate, now);
+        machine.publish(gate);
+        machine
+    }
+
+    /// When to look for due changes without being asked, where the settings want that.
+    pub(super) fn wakes_at(&self) -> Option<Timestamp> {
+        (self.settings.is_automatic() && self.until != Timestamp::MAX).then_some(self.until)
+    }
+
+    /// Probes that half-open admits.
+    pub(super) fn probes(&self) -> u32 {
+        self.settings.probes
+    }
+
+    /// Whether an admission would be refused.
+    pub(super) fn would_refuse(&mut self, gate: &Gate, now: &mut Now<'_>, changes: &mut Changes) -> bool {
+        self.make_due_changes(gate, now, changes, false);
+        match self.state {
+            State::Closed | State::Disabled | State::MetricsOnly => false,
+            State::Open => now.get() <= self.until,
+            State::ForcedOpen => true,
+            State::HalfOpen => !self.probes.any_left(),
+        }
+    }
+
+    /// Takes new settings. True when the window's shape changed, which empties it.
+    pub(super) fn reconfigure(&mut self, settings: Arc<Settings>, gate: &Gate, now: Timestamp) -> bool {
+        let reshaped = self.settings.window != settings.window
+            && matches!(self.state, State::Closed | State::MetricsOnly);
+        if self.settings.consecutive_failures.is_none() {
+            // It was not kept up to date while nobody asked for it.
+            self.consecutive = 0;
+        }
+        self.settings = settings;
+        self.settings.show(gate);
+        if reshaped {
+            gate.tally.drain();
+            self.next_epoch();
+            self.window = self.fresh_window(now);
+        }
+        // Other thresholds may hold from the next record on: nothing counts as judged before.
+        self.judged = false;
+        self.publish(gate);
+        reshaped
+    }
+
+    /// Asks for admission in a state that does not just admit.
+    pub(super) fn admit(
+        &mut self,
+        gate: &Gate,
+        now: &mut Now<'_>,
+        changes: &mut Changes,
+    ) -> Result<Admitted, Reason> {
+        self.make_due_changes(gate, now, changes, true);
+        let decision = match self.state {
+            State::Closed | State::Disabled | State::MetricsOnly => Ok(Admitted {
+                generation: self.generation,
+                probe: 0,
+            }),
+            State::Open => Err(Reason::Open(gate.cause())),
+            State::ForcedOpen => Err(Reason::ForcedOpen),
+            State::HalfOpen => match self.probes.admit(now.get()) {
+                Some(probe) => Ok(Admitted {
+                    generation: self.generation,
+                    probe,
+                }),
+                None => Err(Reason::ProbesTaken {
+                    probes: self.settings.probes,
+                }),
+            },
+        };
+        self.publish(gate);
+        decision
+    }
+
+    /// Makes the changes of state that time has made due. An open state goes half-open only when `asked`:
+    /// for an admission, or when the settings say that it does by itself.
+    pub(super) fn make_due_changes(
+        &mut self,
+        gate: &Gate,
+        now: &mut Now<'_>,
+        changes: &mut Changes,
+        asked: bool,
+    ) {
+        match self.state {
+            // `until` itself still belongs to the wait.
+            State::Open if asked && now.get() > self.until => {
+                self.change(State::HalfOpen, None, gate, now, changes);
+            }
+            State::HalfOpen => {
+                if now.get() > self.until {
+                    match self.settings.stay_end {
+                        StayEnd::Open => {
+                            self.change(
+                                State::Open,
+                                Some(OpenCause::HalfOpenOverstayed),
+                                gate,
+                                now,
+                                changes,
+                            );
+                        }
+                        StayEnd::Close => self.change(State::Closed, None, gate, now, changes),
+                    }
+                } else if !self.probes.any_left() {
+                    let age = self.settings.max_probe_age;
+                    let earliest = now.get().as_nanos().checked_sub(age).map(Timestamp::from_nanos);
+                    if let Some(earliest) = earliest {
+                        self.probes.give_up(earliest);
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.publish(gate);
+    }
+
+    /// Records a result. One that was admitted in an earlier state changes nothing.
+    pub(super) fn record(
+        &mut self,
+        admitted: Admitted,
+        verdict: Verdict,
+        slow: bool,
+        gate: &Gate,
+        now: &mut Now<'_>,
+        changes: &mut Changes,
+    ) -> bool {
+        if admitted.generation != self.generation {
+            return false;
+        }
+        if verdict == Verdict::Ignored {
+            self.probes.give_back(admitted.probe);
+            return true;
+        }
+        let record = Record {
+            failed: verdict == Verdict::Failure,
+            slow,
+        };
+        match self.state {
+            State::Closed | State::MetricsOnly => {
+                self.record_in_window(record, gate, now);
+                if self.state == State::Closed {
+                    self.consecutive = if record.failed {
+                        self.consecutive.saturating_add(1)
+                    } else {
+                        0
+                    };
+                    let judgement = self.judge(self.totals(gate), self.minimum());
+                    if let Some(cause) = judgement {
+                        self.change(State::Open, Some(cause), gate, now, changes);
+                    } else {
+                        self.judged = self.totals(gate).calls >= self.minimum();
+                    }
+                }
+            }
+            State::HalfOpen => {
+                // A probe that was given up has no say any more.
+                if !self.probes.finish(admitted.probe) {
+                    return false;
+                }
+                self.window.record(record);
+                self.consecutive = if record.failed {
+                    self.consecutive.saturating_add(1)
+                } else {
+                    0
+                };
+                let totals = self.window.totals();
+                if totals.calls >= self.minimum() {
+                    match self.judge(totals, self.minimum()) {
+                        Some(cause) => self.change(State::Open, Some(cause), gate, now, changes),
+                        None => self.change(State::Closed, None, gate, now, changes),
+                    }
+                }
+            }
+            // Open and forced open admit nobody, and disabled records nothing.
+            State::Open | State::ForcedOpen | State::Disabled => return false,
+        }
+        self.publish(gate);
+        true
+    }
+
+    /// An operator's command: begins the state afresh, also when it is the one that the breaker is in.
+    pub(super) fn command(&mut self, to: State, gate: &Gate, now: &mut Now<'_>, changes: &mut Changes) {
+        let cause = (to == State::Open).then_some(OpenCause::Command);
+        self.change(to, cause, gate, now, changes);
+        self.publish(gate);
+    }
+
+    pub(super) fn view(&mut self, gate: &Gate, now: &mut Now<'_>) -> View {
+        self.rotate(gate, now);
+        self.publish(gate);
+        View {
+            state: self.state,
+            generation: self.generation,
+            totals: self.totals(gate),
+            minimum: self.minimum(),
+            since: self.since,
+            until: (self.until != Timestamp::MAX).then_some(self.until),
+            cause: self.cause,
+            openings: self.openings,
+        }
+    }
+
+    fn change(
+        &mut self,
+        to: State,
+        cause: Option<OpenCause>,
+        gate: &Gate,
+        now: &mut Now<'_>,
+        changes: &mut Changes,
+    ) {
+        let from = self.state;
+        // Its window stays on show in open, with what the tally holds.
+        self.rotate(gate, now);
+        self.enter(to, cause, gate, now.get());
+        changes.push(Transition {
+            from,
+            to,
+            cause: self.cause,
+        });
+    }
+
+    fn enter(&mut self, to: State, cause: Option<OpenCause>, gate: &Gate, now: Timestamp) {
+        let counted = gate.tally.drain();
+        if let Window::Time(window) = &mut self.window {
+            window.add_plain_successes(counted);
+        }
+        self.generation = self.generation.wrapping_add(1);
+        self.next_epoch();
+        self.state = to;
+        self.since = now;
+        self.until = Timestamp::MAX;
+        self.cause = None;
+        self.consecutive = 0;
+        self.judged = false;
+        if to != State::Open {
+            gate.forget_refusals();
+        }
+        match to {
+            State::Closed | State::MetricsOnly => {
+                self.openings = 0;
+                self.window = self.fresh_window(now);
+            }
+            State::Disabled => {
+                self.openings = 0;
+                self.window = Window::None;
+            }
+            State::Open => {
+                self.openings = self.openings.saturating_add(1);
+                self.cause = cause;
+                self.until = now.after(self.settings.open_wait(self.openings));
+            }
+            State::ForcedOpen => {
+                self.openings = self.openings.saturating_add(1);
+                self.window = Window::None;
+            }
+            State::HalfOpen => {
+                self.probes = Probes::new(self.settings.probes);
+                self.window = Window::Count(CountWindow::new(self.settings.probes));
+                if let Some(stay) = self.settings.max_stay {
+                    self.until = now.after(stay);
+                }
+            }
+        }
+    }
+
+    fn fresh_window(&self, now: Timestamp) -> Window {
+        match self.settings.window {
+            WindowShape::Calls(size) => Window::Count(CountWindow::new(size)),
+            WindowShape::Time { buckets, width } => Window::Time(TimeWindow::new(buckets, width, now)),
+        }
+    }
+
+    fn record_in_window(&mut self, record: Record, gate: &Gate, now: &mut Now<'_>) {
+        self.rotate(gate, now);
+        if let Window::Time(_) = self.window {
+            // The first plain success of this thread in this bucket opens its cell of the tally.
+            if record.is_plain_success() && gate.tally.begin(self.tag()) {
+                return;
+            }
+        }
+        self.window.record(record);
+    }
+
+    /// Moves a time window on to now, taking in what the tally counted for the bucket that ends.
+    fn rotate(&mut self, gate: &Gate, now: &mut Now<'_>) {
+        if let Window::Time(window) = &mut self.window
+            && now.get() >= window.bucket_end()
+        {
+            window.add_plain_successes(gate.tally.drain());
+            window.advance(now.get());
+            self.judged = false;
+            self.next_epoch();
+        }
+    }
+
+    fn next_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    fn tag(&self) -> Tag {
+        Tag::of_epoch(self.epoch)
+    }
+
+    fn totals(&self, gate: &Gate) -> Totals {
+        let mut totals = self.window.totals();
+        if let (Window::Time(_), State::Closed | State::MetricsOnly) = (&self.window, self.state) {
+            totals.calls += gate.tally.sum();
+        }
+        totals
+    }
+
+    /// Calls from which on rates exist. The size of a count window caps it, in half-open too, where the
+    /// number of probes does as well.
+    fn minimum(&self) -> u64 {
+        let mut minimum = self.settings.minimum_calls;
+        if let WindowShape::Calls(size) = self.settings.window {
+            minimum = minimum.min(size);
+        }
+        if let Window::Count(window) = &self.window {
+            minimum = minimum.min(window.size());
+        }
+        u64::from(minimum)
+    }
+
+    /// Why to open, if there is a reason to.
+    fn judge(&self, totals: Totals, minimum: u64) -> Option<OpenCause> {
+        let settings = &self.settings;
+        if totals.calls >= minimum {
+            let rate = |part: u64| Rate::fraction(part as f64 / totals.calls as f64);
+            if settings
+                .failure_rate
+                .is_some_and(|rate| rate.reached_by(totals.failed, totals.calls))
+            {
+                return Some(OpenCause::FailureRate {
+                    rate: rate(totals.failed),
+                    calls: totals.calls,
+                });
+            }
+            if settings
+                .slow_rate()
+                .is_some_and(|rate| rate.reached_by(totals.slow, totals.calls))
+            {
+                return Some(OpenCause::SlowCallRate {
+                    rate: rate(totals.slow),
+                    calls: totals.calls,
+                });
+            }
+        }
+        // Half-open sees no more calls in a row than it judges, so its probes are enough there.
+        let in_a_row = settings.consecutive_failures.map(|failures| match self.state {
+            State::HalfOpen => failures.min(u32::try_from(minimum).unwrap_or(u32::MAX)),
+            _ => failures,
+        });
+        in_a_row
+            .is_some_and(|failures| self.consecutive >= failures)
+            .then_some(OpenCause::ConsecutiveFailures {
+                failures: self.consecutive,
+            })
+    }
+
+    /// Whether a plain success would change nothing but, in a time window, the tally.
+    fn is_steady(&self) -> bool {
+        let counts_in_a_row = self.consecutive > 0
+            && self.settings.consecutive_failures.is_some()
+            && self.state == State::Closed;
+        match (&self.window, self.state) {
+            (_, State::Disabled) => true,
+            (Window::Count(window), State::Closed | State::MetricsOnly) => {
+                window.is_full_of_plain_successes() && !counts_in_a_row
+            }
+            (Window::Time(_), State::MetricsOnly) => true,
+            (Window::Time(window), State::Closed) => {
+                let spotless = window.totals().failed == 0 && window.totals().slow == 0;
+                (spotless || self.judged) && !counts_in_a_row
+            }
+            _ => false,
+        }
+    }
+
+    fn publish(&mut self, gate: &Gate) {
+        let tallied = matches!(
+            (&self.window, self.state),
+            (Window::Time(_), State::Closed | State::MetricsOnly)
+        );
+        let glance = Glance::new(self.state, self.generation, self.tag(), self.is_steady(), tallied);
+        let end = match &self.window {
+            Window::Time(window) if tallied => window.bucket_end(),
+            _ => Timestamp::MAX,
+        };
+        gate.publish(glance, self.until, self.cause, end);
+    }
+}

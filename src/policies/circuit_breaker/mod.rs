@@ -1,0 +1,392 @@
+//! The circuit breaker: stops calling a service that fails, and finds out when it is well again.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `config.rs` | settings, and which are refused |
+//! | `machine.rs` | the states and what leads from one to another, under the lock |
+//! | `window/` | the calls that are looked at |
+//! | `probes.rs` | the permits of half-open |
+//! | `gate.rs` | what a call knows without the lock |
+//! | `permit.rs`, `snapshot.rs` | what a handle hands out |
+//! | `step.rs` | the breaker as a step machine around a call |
+
+mod config;
+mod gate;
+#[cfg(all(test, buttress_loom))]
+mod loom;
+mod machine;
+mod permit;
+mod probes;
+mod snapshot;
+mod step;
+mod window;
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use self::{
+    config::Settings,
+    gate::{Gate, Glance},
+    machine::{Admitted, Changes, Machine},
+};
+pub use self::{
+    config::{CircuitBreakerConfig, HalfOpenConfig, OpenConfig, SlowCallConfig, StayEnd, WindowConfig},
+    permit::Permit,
+    snapshot::CircuitBreakerSnapshot,
+    step::CircuitBreakerPass,
+};
+use crate::vocabulary::{
+    clock::{Clock, Now, nanos},
+    event::{Observer, Observers, PolicyKind, What},
+    outcome::{Abandoned, Verdict},
+    rejected::{Reason, Rejected},
+    settings::ConfigError,
+    state::State,
+    sync::{Mutex, lock},
+};
+
+/// A circuit breaker: a cheap handle on shared state.
+///
+/// Every clone is the same breaker, and so is every layer and service made from it. It can be asked
+/// ([`state`](Self::state), [`snapshot`](Self::snapshot)), commanded and given new settings from anywhere;
+/// nothing here awaits or waits for a call in flight.
+///
+/// Put it around a service with [`CircuitBreakerLayer`](crate::CircuitBreakerLayer), into a
+/// [`Stack`](crate::Stack), around an async function with `run`, or ask it by hand:
+///
+/// ```
+/// use buttress::{CircuitBreakerConfig, State};
+///
+/// let breaker = CircuitBreakerConfig::new().count_window(10).minimum_calls(4).build("db")?;
+/// for _ in 0..4 {
+///     let permit = breaker.try_acquire().expect("it is closed");
+///     permit.failure();
+/// }
+/// assert_eq!(breaker.state(), State::Open);
+/// let rejected = breaker.try_acquire().unwrap_err();
+/// assert!(rejected.to_string().contains("failure rate 100 % of 4 calls"));
+/// # Ok::<(), buttress::ConfigError>(())
+/// ```
+///
+/// # States
+///
+/// Closed records calls in a sliding window; a rate that reaches its threshold when a result is recorded opens
+/// it. Open refuses until its wait is over; the next call makes it half-open. Half-open admits a few probes,
+/// and as soon as enough have a result it closes or opens. Forced open, disabled and metrics only are left by
+/// command alone.
+///
+/// A result counts only in the state that admitted its call: one that comes late changes nothing.
+#[derive(Clone)]
+pub struct CircuitBreaker(Arc<Shared>);
+
+struct Shared {
+    gate: Gate,
+    machine: Mutex<Machine>,
+    name: Arc<str>,
+    clock: Clock,
+    observers: Observers,
+}
+
+impl CircuitBreaker {
+    fn new(name: &str, settings: Settings, clock: Clock) -> Self {
+        let gate = Gate::new();
+        let machine = Machine::new(Arc::new(settings), &gate, clock.now());
+        let name = Arc::from(name);
+        Self(Arc::new(Shared {
+            gate,
+            machine: Mutex::new(machine),
+            name,
+            clock,
+            observers: Observers::default(),
+        }))
+    }
+
+    /// The default settings under the name `name`; see [`CircuitBreakerConfig`] for others.
+    ///
+    /// # Errors
+    ///
+    /// Never with the default settings.
+    pub fn with_defaults(name: &str) -> Result<Self, ConfigError> {
+        CircuitBreakerConfig::new().build(name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The state that it is in. An open breaker whose wait is over answers open until a call asks for
+    /// admission, unless it is set to go half-open by itself.
+    pub fn state(&self) -> State {
+        self.0.gate.glance().state()
+    }
+
+    /// State, counts and rates of one moment.
+    pub fn snapshot(&self) -> CircuitBreakerSnapshot {
+        let mut now = Now::of(&self.0.clock);
+        let view = self.step(&mut now, |machine, gate, now, changes| {
+            machine.make_due_changes(gate, now, changes, machine.wakes_at().is_some());
+            machine.view(gate, now)
+        });
+        CircuitBreakerSnapshot::new(&view, self.0.gate.not_permitted(), now.get())
+    }
+
+    /// Asks for admission of one call, to be settled by the permit.
+    ///
+    /// # Errors
+    ///
+    /// The rejection, when the breaker does not let the call through.
+    pub fn try_acquire(&self) -> Result<Permit, Rejected> {
+        let admitted = self.admit()?;
+        Ok(Permit::new(self.clone(), admitted, self.0.clock.now()))
+    }
+
+    /// Commands it into a state. A command to the state that it is in begins that state afresh.
+    pub fn transition_to(&self, state: State) {
+        self.step(&mut Now::of(&self.0.clock), |machine, gate, now, changes| {
+            machine.command(state, gate, now, changes);
+        });
+    }
+
+    /// Refuses all calls until another command.
+    pub fn force_open(&self) {
+        self.transition_to(State::ForcedOpen);
+    }
+
+    /// Opens as if a rate had reached its threshold: refuses until the wait is over.
+    pub fn open(&self) {
+        self.transition_to(State::Open);
+    }
+
+    /// Admits probes now.
+    pub fn half_open(&self) {
+        self.transition_to(State::HalfOpen);
+    }
+
+    /// Lets all calls through and records none, until another command.
+    pub fn disable(&self) {
+        self.transition_to(State::Disabled);
+    }
+
+    /// Lets all calls through and records them, and opens on nothing, until another command.
+    pub fn metrics_only(&self) {
+        self.transition_to(State::MetricsOnly);
+    }
+
+    /// Closes, with an empty window.
+    pub fn close(&self) {
+        self.transition_to(State::Closed);
+    }
+
+    /// Forgets everything: closed, with an empty window, the growth of the open wait begun anew.
+    pub fn reset(&self) {
+        self.transition_to(State::Closed);
+    }
+
+    /// Makes the changes of state that time has made due: out of a half-open that overstayed, and, where it is
+    /// set to go half-open by itself, out of an open whose wait is over.
+    pub fn tick(&self) {
+        self.step(&mut Now::of(&self.0.clock), |machine, gate, now, changes| {
+            machine.make_due_changes(gate, now, changes, machine.wakes_at().is_some());
+        });
+    }
+
+    /// Takes new settings without a break: its state, generation and counts stay, thresholds apply from the
+    /// next record on. Only another shape of the window empties the window. Name, clock and initial state are
+    /// not looked at.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range; the breaker then goes on as it was.
+    pub fn reconfigure(&self, config: &CircuitBreakerConfig) -> Result<(), ConfigError> {
+        let settings = Arc::new(config.settings(&self.0.name)?);
+        let emptied = self.step(&mut Now::of(&self.0.clock), |machine, gate, now, _| {
+            machine.reconfigure(settings, gate, now.get())
+        });
+        self.tell(|| What::Reconfigured);
+        if emptied {
+            self.tell(|| What::WindowEmptied);
+        }
+        Ok(())
+    }
+
+    /// Adds an observer of its events.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add(observer);
+    }
+
+    /// The clock that it lives by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    #[inline]
+    fn admit(&self) -> Result<Admitted, Rejected> {
+        let glance = self.0.gate.glance();
+        if glance.admits() {
+            return Ok(Admitted {
+                generation: glance.generation(),
+                probe: 0,
+            });
+        }
+        self.admit_in(glance)
+    }
+
+    fn admit_in(&self, glance: Glance) -> Result<Admitted, Rejected> {
+        let gate = &self.0.gate;
+        let mut now = Now::of(&self.0.clock);
+        let reason = match glance.state() {
+            State::Open if now.get() <= gate.until() => Reason::Open(gate.cause()),
+            State::ForcedOpen => Reason::ForcedOpen,
+            _ => match self.step(&mut now, Machine::admit) {
+                Ok(admitted) => return Ok(admitted),
+                Err(reason) => reason,
+            },
+        };
+        Err(self.rejection(reason, &mut now))
+    }
+
+    fn rejection(&self, reason: Reason, now: &mut Now<'_>) -> Rejected {
+        self.0.gate.count_refusal();
+        let retry_after = match reason {
+            Reason::Open(_) => Some(self.0.gate.until().since(now.get())),
+            _ => None,
+        };
+        let rejected = Rejected::new(Arc::clone(&self.0.name), reason).with_retry_after(retry_after);
+        self.tell(|| What::Rejected(rejected.clone()));
+        rejected
+    }
+
+    /// The rejection of a call for which the service was not polled ready, because it would have been refused.
+    fn refuse_unready(&self) -> Rejected {
+        let reason = match self.state() {
+            State::ForcedOpen => Reason::ForcedOpen,
+            State::HalfOpen => Reason::ProbesTaken {
+                probes: lock(&self.0.machine).probes(),
+            },
+            _ => Reason::Open(self.0.gate.cause()),
+        };
+        self.rejection(reason, &mut Now::of(&self.0.clock))
+    }
+
+    fn would_refuse_now(&self) -> bool {
+        let glance = self.0.gate.glance();
+        if glance.admits() {
+            return false;
+        }
+        let mut now = Now::of(&self.0.clock);
+        match glance.state() {
+            State::ForcedOpen => true,
+            State::Open => now.get() <= self.0.gate.until(),
+            _ => self.step(&mut now, Machine::would_refuse),
+        }
+    }
+
+    /// Records a result. `duration` is told when slow calls are looked at.
+    #[inline]
+    fn settle(&self, admitted: Admitted, verdict: Verdict, duration: Option<Duration>) {
+        let gate = &self.0.gate;
+        let glance = gate.glance();
+        if glance.generation() != admitted.generation {
+            return;
+        }
+        let slow = duration.is_some_and(|duration| nanos(duration) > gate.slow_after());
+        let counted = verdict == Verdict::Success && !slow && self.settle_steadily(glance)
+            || self.settle_locked(admitted, verdict, slow);
+        if counted {
+            self.tell(|| What::Recorded { verdict, duration });
+        }
+    }
+
+    /// Records a plain success without the lock, where it cannot change the state.
+    #[inline]
+    fn settle_steadily(&self, glance: Glance) -> bool {
+        let gate = &self.0.gate;
+        glance.is_steady()
+            && (!glance.is_tallied()
+                || self.0.clock.now() < gate.bucket_end() && gate.tally.add(glance.tag()))
+    }
+
+    fn settle_locked(&self, admitted: Admitted, verdict: Verdict, slow: bool) -> bool {
+        let mut now = Now::of(&self.0.clock);
+        self.step(&mut now, |machine, gate, now, changes| {
+            machine.record(admitted, verdict, slow, gate, now, changes)
+        })
+    }
+
+    /// Settles a call that ended without a result after it had been pending for `pending` (`None`: it never
+    /// was).
+    fn settle_abandoned(&self, admitted: Admitted, why: Abandoned, pending: Option<Duration>) {
+        let gate = &self.0.gate;
+        let verdict = match why {
+            Abandoned::TimedOut | Abandoned::Panicked => Verdict::Failure,
+            Abandoned::Dropped => match pending.map(nanos) {
+                Some(pending) if pending >= gate.dropped_after() || pending > gate.slow_after() => {
+                    Verdict::Failure
+                }
+                _ => Verdict::Ignored,
+            },
+        };
+        self.tell(|| What::Abandoned(why));
+        self.settle(admitted, verdict, pending);
+    }
+
+    /// Runs one step of the machine under its lock, and tells what changed once the lock is released.
+    fn step<T>(
+        &self,
+        now: &mut Now<'_>,
+        step: impl FnOnce(&mut Machine, &Gate, &mut Now<'_>, &mut Changes) -> T,
+    ) -> T {
+        let mut changes = Changes::default();
+        let mut wakes_at = None;
+        let result = {
+            let mut machine = lock(&self.0.machine);
+            let result = step(&mut machine, &self.0.gate, now, &mut changes);
+            if changes.any() {
+                wakes_at = machine.wakes_at();
+            }
+            result
+        };
+        if changes.any() {
+            if let Some(at) = wakes_at {
+                let breaker = Arc::downgrade(&self.0);
+                // Just after it: `until` itself still belongs to the wait.
+                let at = at.after(Duration::from_nanos(1));
+                self.0.clock.schedule(at, move || Self::tick_if_alive(&breaker));
+            }
+            for change in changes.0.into_iter().flatten() {
+                self.tell(|| What::Transition {
+                    from: change.from,
+                    to: change.to,
+                    cause: change.cause,
+                });
+            }
+        }
+        result
+    }
+
+    fn tick_if_alive(breaker: &Weak<Shared>) {
+        if let Some(shared) = breaker.upgrade() {
+            Self(shared).tick();
+        }
+    }
+
+    #[inline]
+    fn tell(&self, what: impl FnOnce() -> What) {
+        self.0
+            .observers
+            .tell(PolicyKind::CircuitBreaker, &self.0.name, what);
+    }
+}
+
+impl fmt::Debug for CircuitBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreaker")
+            .field("name", &self.0.name)
+            .field("state", &self.state())
+            .finish()
+    }
+}

@@ -1,0 +1,122 @@
+//! The fallback: another result takes the place of one that it is set for.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    policies::step::{Ask, Next, Policy, Step},
+    vocabulary::{
+        clock::Clock,
+        event::{Observer, Observers, PolicyKind, What},
+        outcome::{Abandoned, Outcome, Verdict},
+        predicate::Predicate,
+        rejected::{Reason, Rejected},
+    },
+};
+
+/// Which results a [`Fallback`] answers for: a cheap handle.
+///
+/// What it answers with is typed like the service, and so belongs to the layer: see
+/// [`FallbackLayer`](crate::FallbackLayer). What it hides stays visible as
+/// [`What::Answered`](crate::What::Answered).
+///
+/// By default it answers for every failure and every rejection.
+#[derive(Clone)]
+pub struct Fallback(Arc<Shared>);
+
+struct Shared {
+    name: Arc<str>,
+    on: Predicate,
+    clock: Clock,
+    observers: Observers,
+}
+
+impl Fallback {
+    /// A fallback called `name` for every failure and every rejection.
+    pub fn new(name: &str) -> Self {
+        Self::on(
+            name,
+            Predicate::new(|outcome| outcome.verdict() == Verdict::Failure || outcome.rejected().is_some()),
+        )
+    }
+
+    /// A fallback called `name` for the results that the predicate names.
+    pub fn on(name: &str, on: Predicate) -> Self {
+        let (name, clock) = (Arc::from(name), Clock::tokio());
+        Self(Arc::new(Shared {
+            name,
+            on,
+            clock,
+            observers: Observers::default(),
+        }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Adds an observer of its events.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add(observer);
+    }
+}
+
+impl fmt::Debug for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallback")
+            .field("name", &self.0.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a call holds of a fallback: whether its result may still be answered for.
+#[derive(Debug, Default)]
+pub struct FallbackPass {
+    inside: bool,
+}
+
+impl Policy for Fallback {
+    type Pass = FallbackPass;
+
+    const JUDGES: bool = true;
+
+    fn name(&self) -> &Arc<str> {
+        &self.0.name
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    fn would_refuse(&self) -> bool {
+        false
+    }
+
+    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
+        Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
+    }
+
+    #[inline]
+    fn enter(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
+        pass.inside = true;
+        Step::Call
+    }
+
+    fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
+        // The answer itself comes by here too, and is not answered for again.
+        if !std::mem::take(&mut pass.inside) || !self.0.on.test(outcome) {
+            return Next::Done;
+        }
+        self.0
+            .observers
+            .tell(PolicyKind::Fallback, &self.0.name, || What::Answered {
+                hidden: outcome.verdict(),
+                rejected: outcome.rejected().cloned(),
+            });
+        Next::Answer
+    }
+
+    fn abandon(&self, pass: &mut Self::Pass, _why: Abandoned) {
+        pass.inside = false;
+    }
+}

@@ -1,0 +1,291 @@
+//! The retry budget: how many retries the calls of the last while pay for.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::vocabulary::{
+    clock::{Clock, Timestamp, nanos},
+    rate::{Millionths, Rate},
+    settings::ConfigError,
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
+
+/// Settings of a [`RetryBudget`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RetryBudgetConfig {
+    /// Retries that each call pays for: 0.2 is one retry for five calls. From 0 to 1. Default: 0.2.
+    pub ratio: Rate,
+    /// Retries per second that are free, so that a service with little traffic can retry at all. Zero: none.
+    /// Default: 3.
+    pub min_per_second: u32,
+    /// How far back calls and retries are counted, from 100 ms. Default: 10 s.
+    pub window: Duration,
+    /// Where the time is read. Default: Tokio's clock.
+    pub clock: Clock,
+}
+
+impl Default for RetryBudgetConfig {
+    fn default() -> Self {
+        Self {
+            ratio: Rate::fraction(0.2),
+            min_per_second: 3,
+            window: Duration::from_secs(10),
+            clock: Clock::tokio(),
+        }
+    }
+}
+
+impl RetryBudgetConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`ratio`](Self::ratio).
+    pub fn ratio(mut self, ratio: impl Into<Rate>) -> Self {
+        self.ratio = ratio.into();
+        self
+    }
+
+    /// Sets [`min_per_second`](Self::min_per_second).
+    pub fn min_per_second(mut self, retries: u32) -> Self {
+        self.min_per_second = retries;
+        self
+    }
+
+    /// Sets [`window`](Self::window).
+    pub fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Sets [`clock`](Self::clock).
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Builds the budget.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range: the error names it, its value and what is accepted.
+    pub fn build(self) -> Result<RetryBudget, ConfigError> {
+        let terms = self.check()?;
+        let ledger = Mutex::new(Ledger::new(terms, self.clock.now()));
+        Ok(RetryBudget(Arc::new(Shared {
+            fresh: AtomicU64::new(0),
+            ledger,
+            clock: self.clock,
+        })))
+    }
+
+    pub(crate) fn check(&self) -> Result<Terms, ConfigError> {
+        let ratio = self.ratio.as_fraction();
+        if !(0.0..=1.0).contains(&ratio) {
+            let accepted = "accepted: from 0 to 1 (a fraction of the calls)";
+            return Err(ConfigError::new("budget.ratio", ratio, accepted));
+        }
+        if self.window < Duration::from_millis(100) || self.window > Duration::from_secs(86_400) {
+            let value = format!("{:?}", self.window);
+            return Err(ConfigError::new(
+                "budget.window",
+                value,
+                "accepted: from 100ms to one day",
+            ));
+        }
+        if ratio == 0.0 && self.min_per_second == 0 {
+            return Err(ConfigError::new(
+                "budget.min_per_second",
+                0,
+                "with a ratio of 0 no retry could ever be made; raise one of them",
+            ));
+        }
+        Ok(Terms {
+            ratio: (ratio > 0.0).then(|| Millionths::of(self.ratio)),
+            min_per_second: self.min_per_second,
+            bucket: (nanos(self.window) / BUCKETS as u64).max(1),
+        })
+    }
+}
+
+/// A budget for retries: a cheap handle on shared state, which many retries can share.
+///
+/// Over its window, retries are at most `ratio * calls + min_per_second * window`. So a failing service sees
+/// its load grow by that share, not by the number of attempts.
+///
+/// A call is counted with one atomic addition. Calls enter the window in batches of 16, and those not entered
+/// yet count for the time of the batch before: the budget is never larger than its settings say.
+#[derive(Clone)]
+pub struct RetryBudget(Arc<Shared>);
+
+struct Shared {
+    /// Calls that are not in the ledger yet.
+    fresh: AtomicU64,
+    ledger: Mutex<Ledger>,
+    clock: Clock,
+}
+
+/// Steps in which old calls leave the window.
+const BUCKETS: usize = 10;
+
+/// Calls between two readings of the clock.
+const BATCH: u64 = 16;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    ratio: Option<Millionths>,
+    min_per_second: u32,
+    /// Nanoseconds.
+    bucket: u64,
+}
+
+struct Ledger {
+    terms: Terms,
+    buckets: [Bucket; BUCKETS],
+    /// The number of the newest bucket: its start divided by its length.
+    newest: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Bucket {
+    calls: u64,
+    retries: u64,
+}
+
+/// A retry budget at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryBudgetSnapshot {
+    /// Calls in the window.
+    pub calls: u64,
+    /// Retries in the window.
+    pub retries: u64,
+    /// Retries that may still be made now.
+    pub left: u64,
+}
+
+impl RetryBudget {
+    /// The default settings.
+    ///
+    /// # Errors
+    ///
+    /// Never with the default settings.
+    pub fn with_defaults() -> Result<Self, ConfigError> {
+        RetryBudgetConfig::new().build()
+    }
+
+    /// Counts a call, which pays for its share of a retry.
+    #[inline]
+    pub fn deposit(&self) {
+        if (self.0.fresh.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(BATCH) {
+            self.look(|_| ());
+        }
+    }
+
+    /// Takes one retry out of the budget; false when it is spent.
+    pub fn withdraw(&self) -> bool {
+        self.look(|ledger| {
+            let granted = ledger.left() > 0;
+            if granted {
+                ledger.current().retries += 1;
+            }
+            granted
+        })
+    }
+
+    /// Counts of one moment.
+    pub fn snapshot(&self) -> RetryBudgetSnapshot {
+        self.look(|ledger| {
+            let Bucket { calls, retries } = ledger.totals();
+            RetryBudgetSnapshot {
+                calls,
+                retries,
+                left: ledger.left(),
+            }
+        })
+    }
+
+    /// Takes new settings in place. Only another window empties the counts.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range; the budget then goes on as it was.
+    pub fn reconfigure(&self, config: &RetryBudgetConfig) -> Result<(), ConfigError> {
+        let terms = config.check()?;
+        self.look(|ledger| ledger.take_terms(terms, self.0.clock.now()));
+        Ok(())
+    }
+
+    /// Whether both are handles on the same budget.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&mut Ledger) -> T) -> T {
+        let now = self.0.clock.now();
+        let mut ledger = lock(&self.0.ledger);
+        ledger.current().calls += self.0.fresh.swap(0, Ordering::Relaxed);
+        ledger.advance(now);
+        look(&mut ledger)
+    }
+}
+
+impl fmt::Debug for RetryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt(f)
+    }
+}
+
+impl Ledger {
+    fn new(terms: Terms, now: Timestamp) -> Self {
+        let newest = now.as_nanos() / terms.bucket;
+        Self {
+            terms,
+            buckets: [Bucket::default(); BUCKETS],
+            newest,
+        }
+    }
+
+    fn take_terms(&mut self, terms: Terms, now: Timestamp) {
+        if terms.bucket == self.terms.bucket {
+            self.terms = terms;
+        } else {
+            *self = Self::new(terms, now);
+        }
+    }
+
+    /// Empties the buckets that `now` has left behind. A clock that stepped back changes nothing.
+    fn advance(&mut self, now: Timestamp) {
+        let bucket = now.as_nanos() / self.terms.bucket;
+        let passed = bucket.saturating_sub(self.newest);
+        for step in 1..=passed.min(BUCKETS as u64) {
+            *self.at(self.newest + step) = Bucket::default();
+        }
+        self.newest = self.newest.max(bucket);
+    }
+
+    fn current(&mut self) -> &mut Bucket {
+        self.at(self.newest)
+    }
+
+    fn at(&mut self, number: u64) -> &mut Bucket {
+        // The remainder of a division by 10 fits.
+        &mut self.buckets[usize::try_from(number % BUCKETS as u64).unwrap_or(0)]
+    }
+
+    fn totals(&self) -> Bucket {
+        self.buckets.iter().fold(Bucket::default(), |sum, bucket| Bucket {
+            calls: sum.calls + bucket.calls,
+            retries: sum.retries + bucket.retries,
+        })
+    }
+
+    fn left(&self) -> u64 {
+        let Bucket { calls, retries } = self.totals();
+        let paid = self.terms.ratio.map_or(0, |ratio| ratio.part_of(calls));
+        let window = self.terms.bucket.saturating_mul(BUCKETS as u64);
+        let free = u128::from(self.terms.min_per_second) * u128::from(window) / 1_000_000_000;
+        (paid + u64::try_from(free).unwrap_or(u64::MAX - paid)).saturating_sub(retries)
+    }
+}

@@ -1,0 +1,156 @@
+//! Retry: makes another attempt when one failed, after a wait, while a budget pays for it.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `config.rs` | settings, and which are refused |
+//! | `budget.rs` | how many retries the calls of the last while pay for |
+//! | `step.rs` | the retry as a step machine around a call |
+//! | `../backoff.rs` | how long to wait |
+
+mod budget;
+mod config;
+mod step;
+
+use std::{fmt, sync::Arc};
+
+use self::config::Settings;
+pub use self::{
+    budget::{RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot},
+    config::{BudgetChoice, RetryConfig},
+    step::RetryPass,
+};
+use crate::vocabulary::{
+    clock::Clock,
+    event::{Observer, Observers, PolicyKind, What},
+    settings::ConfigError,
+    sync::{AtomicU32, Mutex, Ordering, lock},
+};
+
+/// A retry policy: a cheap handle on shared state (its settings, and its budget).
+///
+/// Every clone is the same retry. Put it around a service with [`RetryLayer`](crate::RetryLayer), into a
+/// [`Stack`](crate::Stack), or around an async function with `run`.
+///
+/// What is retried is up to the outcome's advice: by default every error, but no refusal by a policy of this
+/// crate (an open circuit breaker, a full bulkhead). Timeouts of this crate are retried. When no attempt is
+/// left the caller gets the last outcome, unchanged.
+///
+/// # Cancel safety
+///
+/// Dropping the call ends the attempt or the wait that is under way; nothing else is begun.
+#[derive(Clone)]
+pub struct Retry(Arc<Shared>);
+
+struct Shared {
+    name: Arc<str>,
+    clock: Clock,
+    observers: Observers,
+    /// The number of the newest settings, times two, plus one where these have a budget.
+    newest: AtomicU32,
+    /// Every settings since it was built: a call looks up, at its first failure, the ones that it began with.
+    /// So a call that succeeds at once pays one load for them.
+    settings: Mutex<Vec<Arc<Settings>>>,
+    /// Fixed for the life of the retry, so that a call reaches it without a lock. Asleep while the settings
+    /// want none.
+    budget: RetryBudget,
+    owns_budget: bool,
+}
+
+impl Retry {
+    fn new(name: &str, settings: Settings, budget: (RetryBudget, bool), clock: Clock) -> Self {
+        let (budget, owns_budget) = budget;
+        Self(Arc::new(Shared {
+            name: Arc::from(name),
+            clock,
+            observers: Observers::default(),
+            newest: AtomicU32::new(u32::from(settings.budgeted)),
+            settings: Mutex::new(vec![Arc::new(settings)]),
+            budget,
+            owns_budget,
+        }))
+    }
+
+    /// The default settings under the name `name`; see [`RetryConfig`] for others.
+    ///
+    /// # Errors
+    ///
+    /// Never with the default settings.
+    pub fn with_defaults(name: &str) -> Result<Self, ConfigError> {
+        RetryConfig::new().build(name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its budget, if it has one.
+    pub fn budget(&self) -> Option<&RetryBudget> {
+        self.is_budgeted().then_some(&self.0.budget)
+    }
+
+    /// Takes new settings for the calls that begin from now on; calls under way go on with theirs.
+    ///
+    /// A budget of its own keeps its counts. One that is shared stays: it is reconfigured by its own handle.
+    /// Where calls read the time stays as it was built.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range, or another budget than the one that it shares; the retry then goes on as it
+    /// was.
+    pub fn reconfigure(&self, config: &RetryConfig) -> Result<(), ConfigError> {
+        let settings = config.settings(&self.0.name)?;
+        let newest = {
+            let mut all = lock(&self.0.settings);
+            self.reconfigure_budget(&config.budget)
+                .map_err(|error| error.of(PolicyKind::Retry, &self.0.name))?;
+            let number = u32::try_from(all.len()).unwrap_or(u32::MAX);
+            let newest = number << 1 | u32::from(settings.budgeted);
+            all.push(Arc::new(settings));
+            newest
+        };
+        self.0.newest.store(newest, Ordering::Release);
+        self.tell(|| What::Reconfigured);
+        Ok(())
+    }
+
+    fn reconfigure_budget(&self, budget: &BudgetChoice) -> Result<(), ConfigError> {
+        match budget {
+            BudgetChoice::Unlimited => Ok(()),
+            BudgetChoice::Own(config) if self.0.owns_budget => self.0.budget.reconfigure(config),
+            BudgetChoice::Shared(budget) if budget.is(&self.0.budget) => Ok(()),
+            BudgetChoice::Own(_) | BudgetChoice::Shared(_) => Err(ConfigError::new(
+                "budget",
+                "another one",
+                "a retry keeps the budget that it was built with; reconfigure that budget by its own handle",
+            )),
+        }
+    }
+
+    /// Adds an observer of its events.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add(observer);
+    }
+
+    fn is_budgeted(&self) -> bool {
+        self.0.newest.load(Ordering::Acquire) & 1 == 1
+    }
+
+    fn settings(&self, number: u32) -> Arc<Settings> {
+        let all = lock(&self.0.settings);
+        Arc::clone(&all[number as usize])
+    }
+
+    #[inline]
+    fn tell(&self, what: impl FnOnce() -> What) {
+        self.0.observers.tell(PolicyKind::Retry, &self.0.name, what);
+    }
+}
+
+impl fmt::Debug for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("name", &self.0.name)
+            .finish_non_exhaustive()
+    }
+}

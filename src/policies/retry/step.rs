@@ -1,0 +1,200 @@
+//! The retry as a step machine around a call.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Retry, config::Settings};
+use crate::{
+    policies::step::{Ask, Expired, Next, Policy, Step},
+    vocabulary::{
+        clock::{Clock, Now, Timestamp},
+        event::{GaveUp, What},
+        outcome::{Abandoned, Advice, Outcome, Verdict},
+        rejected::{Reason, Rejected},
+        sync::Ordering,
+    },
+};
+
+/// What a call holds of a retry.
+#[derive(Debug, Default)]
+pub struct RetryPass {
+    phase: Phase,
+    /// The attempt that is under way, from 1.
+    attempt: u16,
+    /// The number of the settings that the call began with.
+    settings: u32,
+    /// When the call was first seen to take time; 0 before that.
+    began: u64,
+    /// When the next attempt begins, while it waits.
+    wait_end: u64,
+    /// The wait before this attempt, which decorrelated backoff grows from; microseconds, 71 minutes at most.
+    previous: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// The call is not inside.
+    #[default]
+    Out,
+    /// An attempt is under way.
+    Running,
+    /// The next attempt waits.
+    Waiting,
+}
+
+impl Policy for Retry {
+    type Pass = RetryPass;
+
+    const JUDGES: bool = true;
+
+    fn name(&self) -> &Arc<str> {
+        &self.0.name
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    fn would_refuse(&self) -> bool {
+        false
+    }
+
+    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
+        Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
+    }
+
+    #[inline]
+    fn enter(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
+        let newest = self.0.newest.load(Ordering::Acquire);
+        pass.phase = Phase::Running;
+        pass.attempt = 1;
+        pass.settings = newest >> 1;
+        if newest & 1 == 1 {
+            self.0.budget.deposit();
+        }
+        Step::Call
+    }
+
+    fn resume(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
+        pass.phase = Phase::Running;
+        pass.attempt = pass.attempt.saturating_add(1);
+        Step::Call
+    }
+
+    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+        match pass.phase {
+            Phase::Out => None,
+            Phase::Running => {
+                if pass.began == 0 {
+                    pass.began = now.as_nanos();
+                }
+                None
+            }
+            Phase::Waiting => Some(Timestamp::from_nanos(pass.wait_end)),
+        }
+    }
+
+    fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
+        if pass.phase == Phase::Waiting && now.as_nanos() >= pass.wait_end {
+            Expired::Resume
+        } else {
+            Expired::NotYet
+        }
+    }
+
+    #[inline]
+    fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
+        if pass.phase != Phase::Running {
+            return Next::Done;
+        }
+        if outcome.advice() == Advice::Stop {
+            pass.phase = Phase::Out;
+            if pass.attempt > 1 && outcome.verdict() == Verdict::Success {
+                self.tell(|| What::Recovered {
+                    attempts: u32::from(pass.attempt),
+                });
+            }
+            return Next::Done;
+        }
+        self.leave_failed(pass, outcome)
+    }
+
+    fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
+        if pass.phase != Phase::Out {
+            pass.phase = Phase::Out;
+            self.tell(|| What::Abandoned(why));
+        }
+    }
+
+    fn attempts(&self, pass: &Self::Pass) -> u32 {
+        u32::from(pass.attempt)
+    }
+}
+
+impl Retry {
+    #[cold]
+    fn leave_failed(&self, pass: &mut RetryPass, outcome: &Outcome<'_>) -> Next {
+        let settings = self.settings(pass.settings);
+        let mut now = Now::of(&self.0.clock);
+        let attempt = u32::from(pass.attempt);
+        match self.plan(&settings, pass, outcome, &mut now) {
+            Ok(wait) => {
+                pass.phase = Phase::Waiting;
+                pass.wait_end = now.get().after(wait).as_nanos();
+                pass.previous = u32::try_from(wait.as_micros()).unwrap_or(u32::MAX);
+                self.tell(|| What::Retrying { attempt, after: wait });
+                Next::Again
+            }
+            Err(why) => {
+                pass.phase = Phase::Out;
+                self.tell(|| What::GaveUp {
+                    attempts: attempt,
+                    why,
+                });
+                Next::Done
+            }
+        }
+    }
+
+    /// How long to wait for another attempt, or why there is none.
+    fn plan(
+        &self,
+        settings: &Settings,
+        pass: &mut RetryPass,
+        outcome: &Outcome<'_>,
+        now: &mut Now<'_>,
+    ) -> Result<Duration, GaveUp> {
+        let attempt = u32::from(pass.attempt);
+        if attempt >= settings.max_attempts {
+            return Err(GaveUp::Attempts);
+        }
+        if !outcome.is_repeatable() {
+            return Err(GaveUp::NotRepeatable);
+        }
+        let wait = match outcome.advice() {
+            Advice::RetryAfter(hint) => hint.min(settings.max_hint),
+            Advice::Retry | Advice::Stop => {
+                let previous = Duration::from_micros(u64::from(pass.previous));
+                settings
+                    .backoff
+                    .wait(attempt, previous, outcome, settings.jitter, &settings.random)
+            }
+        };
+        if pass.began == 0 {
+            pass.began = now.get().as_nanos();
+        }
+        if let Some(longest) = settings.max_elapsed {
+            let elapsed = now.get().since(Timestamp::from_nanos(pass.began));
+            if elapsed.saturating_add(wait) > longest {
+                return Err(GaveUp::Elapsed);
+            }
+        }
+        // A refusal cost the service nothing, so that retrying one costs the budget nothing.
+        let refused = outcome
+            .rejected()
+            .is_some_and(|rejected| !rejected.may_have_reached_service());
+        if settings.budgeted && !refused && !self.0.budget.withdraw() {
+            return Err(GaveUp::Budget);
+        }
+        Ok(wait)
+    }
+}

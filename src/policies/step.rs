@@ -1,0 +1,144 @@
+//! The step machine that every policy is, and that the driver runs.
+
+use std::{
+    fmt,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use crate::vocabulary::{
+    clock::{Clock, Timestamp},
+    outcome::{Abandoned, Outcome},
+    rejected::Rejected,
+};
+
+/// One policy, or a list of them, as steps around a call.
+///
+/// A driver walks each call through these steps and keeps the call's [`Pass`](Policy::Pass) meanwhile:
+///
+/// ```text
+/// enter ─┬─ Call ──► the call ──► leave ─┬─ Done ──► the caller
+///        ├─ Queue ─► poll_queue          ├─ Again ─► wait ─► resume ─► the next call
+///        └─ Refused ─► leave             ├─ Answer ► another result ─► leave
+///                                        └─ Hold ──► the verdict comes with the end of the body
+/// ```
+///
+/// Whenever something is pending, `pended` tells until when it may be, and `expire` what follows. A call that
+/// ends in no other way is abandoned. Each call that was entered leaves, expires or is abandoned exactly once.
+///
+/// The trait is public so that the types of layers can be named; it is implemented by this crate's policies.
+pub trait Policy: Clone + Send + Sync + 'static {
+    /// What one call holds between entering and leaving. The default holds nothing.
+    type Pass: Default + Send + fmt::Debug;
+
+    /// Whether `leave` looks at the outcome's verdict or advice; where not, none is judged.
+    const JUDGES: bool;
+
+    /// The name, for a rejection that is not of this policy's own making.
+    fn name(&self) -> &std::sync::Arc<str>;
+
+    /// The clock that this policy lives by.
+    fn clock(&self) -> &Clock;
+
+    /// Whether a call that came now would be refused, so that it need not wait for the service's readiness.
+    fn would_refuse(&self) -> bool;
+
+    /// The rejection of a call that arrived while [`would_refuse`](Policy::would_refuse) answered true,
+    /// whatever it would answer now: the service was not polled ready. What lies around the policy that
+    /// refuses is entered, and left by the rejection.
+    fn refuse(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected;
+
+    /// A call arrives.
+    fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step;
+
+    /// Asks for the slot that [`Step::Queue`] waits for, and goes on from there.
+    fn poll_queue(&self, pass: &mut Self::Pass, ask: &impl Ask, cx: &mut Context<'_>) -> Poll<Step> {
+        let _ = (pass, ask, cx);
+        Poll::Ready(Step::Call)
+    }
+
+    /// The wait that [`Next::Again`] asked for is over: enters what lies below for another attempt.
+    fn resume(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
+        let _ = (pass, ask);
+        Step::Call
+    }
+
+    /// Whether [`resume`](Policy::resume) would be refused, so that it need not wait for readiness.
+    fn would_refuse_resumed(&self, pass: &Self::Pass) -> bool {
+        let _ = pass;
+        false
+    }
+
+    /// The same as [`refuse`](Policy::refuse), for an attempt that would be refused when resumed.
+    fn refuse_resumed(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+        self.refuse(pass, ask)
+    }
+
+    /// Something is pending for the first time since a step: until when may it be?
+    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+        let _ = (pass, now);
+        None
+    }
+
+    /// A point that `pended` told has come.
+    fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
+        let _ = (pass, now);
+        Expired::NotYet
+    }
+
+    /// An attempt ended, or a refusal or an answer took its place.
+    fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next;
+
+    /// The call ended without an outcome.
+    fn abandon(&self, pass: &mut Self::Pass, why: Abandoned);
+
+    /// How many attempts the call made, where this policy counts them; zero where not.
+    fn attempts(&self, pass: &Self::Pass) -> u32 {
+        let _ = pass;
+        0
+    }
+}
+
+/// What a policy may ask about the call that arrives.
+pub trait Ask {
+    /// The limit that the caller chose for the timeout of this name, if it did.
+    fn limit(&self, timeout: &str) -> Option<Duration>;
+
+    /// Whether it can wait in a queue: only where the service can be had again afterwards.
+    fn may_wait(&self) -> bool;
+}
+
+/// What follows an arrival.
+#[derive(Debug)]
+pub enum Step {
+    /// The call may be made.
+    Call,
+    /// It waits for a slot.
+    Queue,
+    /// It is refused. What had been entered is left by this rejection.
+    Refused(Rejected),
+}
+
+/// What follows an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The caller gets it.
+    Done,
+    /// The caller gets it, and what the call holds lives on until the end of the body.
+    Hold,
+    /// Another attempt after a wait, the end of which `pended` tells.
+    Again,
+    /// Another result takes its place.
+    Answer,
+}
+
+/// What follows a deadline.
+#[derive(Debug)]
+pub enum Expired {
+    /// Nothing: it was moved meanwhile.
+    NotYet,
+    /// The wait before another attempt is over.
+    Resume,
+    /// What is pending is dropped, and this rejection takes its place.
+    Refused(Rejected),
+}

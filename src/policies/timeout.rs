@@ -1,0 +1,239 @@
+//! The timeout: drops a call that is not done within its limit.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    policies::step::{Ask, Expired, Next, Policy, Step},
+    vocabulary::{
+        clock::{Clock, Timestamp, nanos},
+        event::{Observer, Observers, PolicyKind, What},
+        outcome::{Abandoned, Outcome},
+        rejected::{Reason, Rejected},
+        settings::ConfigError,
+        sync::{AtomicU64, Ordering},
+    },
+};
+
+/// Settings of a [`Timeout`]: the builder, and what [`reconfigure`](Timeout::reconfigure) takes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TimeoutConfig {
+    /// How long a call may take, above zero. Default: 10 s.
+    pub limit: Duration,
+    /// Where the time is read. Default: Tokio's clock.
+    pub clock: Clock,
+}
+
+impl Default for TimeoutConfig {
+    fn default() -> Self {
+        Self::new(Duration::from_secs(10))
+    }
+}
+
+impl TimeoutConfig {
+    /// That limit.
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            clock: Clock::tokio(),
+        }
+    }
+
+    /// Sets [`limit`](Self::limit).
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Sets [`clock`](Self::clock).
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Builds the timeout called `name`.
+    ///
+    /// # Errors
+    ///
+    /// A limit of zero.
+    pub fn build(self, name: &str) -> Result<Timeout, ConfigError> {
+        let limit = AtomicU64::new(self.check(name)?);
+        let (name, clock) = (Arc::from(name), self.clock);
+        Ok(Timeout(Arc::new(Shared {
+            name,
+            clock,
+            limit,
+            observers: Observers::default(),
+        })))
+    }
+
+    fn check(&self, name: &str) -> Result<u64, ConfigError> {
+        if self.limit.is_zero() {
+            return Err(
+                ConfigError::new("limit", "0ns", "accepted: above zero").of(PolicyKind::Timeout, name)
+            );
+        }
+        Ok(nanos(self.limit))
+    }
+}
+
+/// A timeout: a cheap handle on shared state (its limit).
+///
+/// Put it around a service with [`TimeoutLayer`](crate::TimeoutLayer), into a [`Stack`](crate::Stack), or
+/// around an async function with `run`. It covers everything below it: queues, waits, attempts. The limit
+/// counts from when the call is first pending, which is its first poll; a call that is ready at once arms no
+/// timer.
+///
+/// # Cancel safety
+///
+/// When the limit is over the call below is dropped at once. Every circuit breaker inside of the timeout counts
+/// that as a failure.
+#[derive(Clone)]
+pub struct Timeout(Arc<Shared>);
+
+struct Shared {
+    name: Arc<str>,
+    clock: Clock,
+    /// Nanoseconds.
+    limit: AtomicU64,
+    observers: Observers,
+}
+
+impl Timeout {
+    /// A limit of 10 s under the name `name`; see [`TimeoutConfig`] for others.
+    ///
+    /// # Errors
+    ///
+    /// Never with the default settings.
+    pub fn with_defaults(name: &str) -> Result<Self, ConfigError> {
+        TimeoutConfig::default().build(name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its limit.
+    pub fn limit(&self) -> Duration {
+        Duration::from_nanos(self.0.limit.load(Ordering::Relaxed))
+    }
+
+    /// Takes another limit for the calls that begin from now on; calls under way keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// A limit of zero; the timeout then goes on as it was.
+    pub fn reconfigure(&self, config: &TimeoutConfig) -> Result<(), ConfigError> {
+        self.0.limit.store(config.check(&self.0.name)?, Ordering::Relaxed);
+        self.tell(|| What::Reconfigured);
+        Ok(())
+    }
+
+    /// Adds an observer of its events.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add(observer);
+    }
+
+    #[inline]
+    fn tell(&self, what: impl FnOnce() -> What) {
+        self.0.observers.tell(PolicyKind::Timeout, &self.0.name, what);
+    }
+}
+
+impl fmt::Debug for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout")
+            .field("name", &self.0.name)
+            .field("limit", &self.limit())
+            .finish()
+    }
+}
+
+/// What a call holds of a timeout.
+#[derive(Debug, Default)]
+pub struct TimeoutPass {
+    phase: Phase,
+    /// Nanoseconds.
+    limit: u64,
+    deadline: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// The call is not inside.
+    #[default]
+    Out,
+    /// It was not pending so far.
+    Untimed,
+    /// It has a deadline.
+    Timed,
+}
+
+impl Policy for Timeout {
+    type Pass = TimeoutPass;
+
+    const JUDGES: bool = false;
+
+    fn name(&self) -> &Arc<str> {
+        &self.0.name
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    fn would_refuse(&self) -> bool {
+        false
+    }
+
+    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
+        Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
+    }
+
+    #[inline]
+    fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
+        pass.phase = Phase::Untimed;
+        pass.limit = match ask.limit(&self.0.name) {
+            Some(limit) => nanos(limit),
+            None => self.0.limit.load(Ordering::Relaxed),
+        };
+        Step::Call
+    }
+
+    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+        match pass.phase {
+            Phase::Out => return None,
+            Phase::Untimed => {
+                pass.phase = Phase::Timed;
+                pass.deadline = now.as_nanos().saturating_add(pass.limit);
+            }
+            Phase::Timed => {}
+        }
+        Some(Timestamp::from_nanos(pass.deadline))
+    }
+
+    fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
+        if pass.phase != Phase::Timed || now.as_nanos() < pass.deadline {
+            return Expired::NotYet;
+        }
+        pass.phase = Phase::Out;
+        let limit = Duration::from_nanos(pass.limit);
+        let rejected = Rejected::new(Arc::clone(&self.0.name), Reason::TimedOut { limit });
+        self.tell(|| What::Rejected(rejected.clone()));
+        Expired::Refused(rejected)
+    }
+
+    #[inline]
+    fn leave(&self, pass: &mut Self::Pass, _outcome: &Outcome<'_>) -> Next {
+        pass.phase = Phase::Out;
+        Next::Done
+    }
+
+    fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
+        if pass.phase != Phase::Out {
+            pass.phase = Phase::Out;
+            self.tell(|| What::Abandoned(why));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Time: points on a clock, and the clocks that handles own.
+//!
+//! Policies take a [`Timestamp`] as an argument; a handle reads its [`Clock`] only where a call needs the time.
+
+// This file is the one place that may read a clock (see `clippy.toml`).
+#![allow(clippy::disallowed_methods)]
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// A point in time on a [`Clock`], in nanoseconds since an origin that means nothing.
+///
+/// Only differences between timestamps of one clock mean something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The latest point that can be told.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The point `nanos` nanoseconds after the clock's origin.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the clock's origin.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This point moved on by `duration`, at most to [`Timestamp::MAX`].
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+}
+
+/// A duration in whole nanoseconds, at most `u64::MAX` (584 years).
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where a handle reads the time.
+///
+/// The default follows Tokio's clock, so that `tokio::time::pause` and `advance` move breakers, backoff,
+/// timeouts and windows together. [`Clock::manual`] stands still until a test moves it.
+#[derive(Clone, Default)]
+pub struct Clock(Source);
+
+#[derive(Clone, Default)]
+enum Source {
+    #[default]
+    Tokio,
+    Manual(Arc<AtomicU64>),
+}
+
+/// Moves a [`Clock::manual`].
+#[derive(Clone, Debug)]
+pub struct ClockHand(Arc<AtomicU64>);
+
+impl ClockHand {
+    /// Moves the clock on.
+    pub fn advance(&self, duration: Duration) {
+        let nanos = nanos(duration);
+        let moved = |now: u64| Some(now.saturating_add(nanos));
+        // The closure never declines, so the update cannot fail.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
+    }
+
+    /// Sets the clock, backwards too: what a handle does when its clock steps back can be tested.
+    pub fn set(&self, to: Timestamp) {
+        self.0.store(to.as_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// A running measurement of one call, begun by [`Clock::start`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stopwatch(u64);
+
+impl Stopwatch {
+    pub(crate) const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+impl Clock {
+    /// The clock of the Tokio runtime that runs the call, or the system's monotonic clock outside of one.
+    pub fn tokio() -> Self {
+        Self(Source::Tokio)
+    }
+
+    /// A clock at zero that moves only by its hand. Timers still run on Tokio's clock.
+    pub fn manual() -> (Self, ClockHand) {
+        let now = Arc::new(AtomicU64::new(0));
+        (Self(Source::Manual(Arc::clone(&now))), ClockHand(now))
+    }
+
+    /// The time now.
+    #[inline]
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::Tokio => tokio_now(),
+            Source::Manual(now) => Timestamp(now.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Begins to measure a call that may be ready at its first poll.
+    ///
+    /// Such a call cannot see Tokio's paused clock move, so the cheaper hardware counter measures it (12 ns
+    /// instead of 30 for each reading). A call that becomes pending changes over to [`Clock::now`].
+    #[inline]
+    pub(crate) fn start(&self) -> Stopwatch {
+        match &self.0 {
+            Source::Tokio => Stopwatch(counter().raw()),
+            Source::Manual(now) => Stopwatch(now.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The time since `stopwatch` was started.
+    #[inline]
+    pub(crate) fn elapsed(&self, stopwatch: Stopwatch) -> Duration {
+        match &self.0 {
+            Source::Tokio => Duration::from_nanos(counter().delta_as_nanos(stopwatch.0, counter().raw())),
+            Source::Manual(now) => {
+                Duration::from_nanos(now.load(Ordering::Relaxed).saturating_sub(stopwatch.0))
+            }
+        }
+    }
+
+    /// The point of Tokio's clock at which a timer for `deadline` fires.
+    pub(crate) fn timer(&self, deadline: Timestamp) -> tokio::time::Instant {
+        match &self.0 {
+            Source::Tokio => origin()
+                .checked_add(Duration::from_nanos(deadline.0))
+                .unwrap_or_else(|| far_future(tokio::time::Instant::now())),
+            Source::Manual(_) => {
+                let now = tokio::time::Instant::now();
+                now.checked_add(deadline.since(self.now()))
+                    .unwrap_or_else(|| far_future(now))
+            }
+        }
+    }
+
+    /// Runs `job` shortly after `at`, on the Tokio runtime of the caller. Without a runtime nothing is
+    /// scheduled, and false comes back.
+    pub(crate) fn schedule(&self, at: Timestamp, job: impl FnOnce() + Send + 'static) -> bool {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return false;
+        };
+        let timer = self.timer(at);
+        runtime.spawn(async move {
+            tokio::time::sleep_until(timer).await;
+            job();
+        });
+        true
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Source::Tokio => "Clock::tokio",
+            Source::Manual(_) => "Clock::manual",
+        })
+    }
+}
+
+/// The time of one step, read from the clock when it is first needed and then once.
+#[derive(Debug)]
+pub(crate) struct Now<'a> {
+    clock: &'a Clock,
+    read: Option<Timestamp>,
+}
+
+impl<'a> Now<'a> {
+    #[inline]
+    pub(crate) const fn of(clock: &'a Clock) -> Self {
+        Self { clock, read: None }
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self) -> Timestamp {
+        *self.read.get_or_insert_with(|| self.clock.now())
+    }
+}
+
+fn tokio_now() -> Timestamp {
+    let elapsed = tokio::time::Instant::now().saturating_duration_since(origin());
+    Timestamp(
+        elapsed
+            .as_secs()
+            .wrapping_mul(1_000_000_000)
+            .wrapping_add(u64::from(elapsed.subsec_nanos())),
+    )
+}
+
+/// What timestamps of Tokio's clock count from.
+///
+/// It lies before the process began: a runtime that paused its clock before this was first asked would
+/// otherwise stand at a negative time.
+fn origin() -> tokio::time::Instant {
+    static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(|| {
+        let now = std::time::Instant::now();
+        let before = [86_400, 3_600, 60, 1]
+            .into_iter()
+            .find_map(|s| now.checked_sub(Duration::from_secs(s)));
+        tokio::time::Instant::from_std(before.unwrap_or(now))
+    })
+}
+
+/// Thirty years on: later than any timer matters, early enough for every platform's `Instant`.
+fn far_future(now: tokio::time::Instant) -> tokio::time::Instant {
+    now + Duration::from_secs(86_400 * 365 * 30)
+}
+
+/// The calibrated hardware counter, or the system's monotonic clock where there is none.
+fn counter() -> &'static quanta::Clock {
+    static COUNTER: OnceLock<quanta::Clock> = OnceLock::new();
+    COUNTER.get_or_init(quanta::Clock::new)
+}

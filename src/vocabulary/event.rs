@@ -1,0 +1,197 @@
+//! What happens in a policy, for whoever watches.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::vocabulary::{
+    outcome::{Abandoned, Verdict},
+    rejected::{OpenCause, Rejected},
+    state::State,
+};
+
+/// The kind of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PolicyKind {
+    /// [`CircuitBreaker`](crate::CircuitBreaker).
+    CircuitBreaker,
+    /// [`Retry`](crate::Retry).
+    Retry,
+    /// [`Timeout`](crate::Timeout).
+    Timeout,
+    /// [`Bulkhead`](crate::Bulkhead).
+    Bulkhead,
+    /// [`Fallback`](crate::Fallback).
+    Fallback,
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CircuitBreaker => "circuit breaker",
+            Self::Retry => "retry",
+            Self::Timeout => "timeout",
+            Self::Bulkhead => "bulkhead",
+            Self::Fallback => "fallback",
+        })
+    }
+}
+
+/// Something that happened in a policy.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Event {
+    /// The kind of the policy.
+    pub policy: PolicyKind,
+    /// Its name.
+    pub name: Arc<str>,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum What {
+    /// A circuit breaker changed its state, or began the same one afresh.
+    Transition {
+        /// From this state.
+        from: State,
+        /// To this state.
+        to: State,
+        /// Why it opened; `None` for other states.
+        cause: Option<OpenCause>,
+    },
+    /// A circuit breaker emptied its window: it was reconfigured to another shape.
+    WindowEmptied,
+    /// A policy refused a call, or cut it off.
+    Rejected(Rejected),
+    /// A circuit breaker recorded a call.
+    Recorded {
+        /// As what.
+        verdict: Verdict,
+        /// How long the call took, where that is measured.
+        duration: Option<Duration>,
+    },
+    /// A call ended without a result.
+    Abandoned(Abandoned),
+    /// A retry waits for another attempt.
+    Retrying {
+        /// The number of the attempt that failed, the first being 1.
+        attempt: u32,
+        /// How long it waits.
+        after: Duration,
+    },
+    /// A call that had been retried succeeded.
+    Recovered {
+        /// Attempts made.
+        attempts: u32,
+    },
+    /// A failed call is not retried any more, or not at all.
+    GaveUp {
+        /// Attempts made.
+        attempts: u32,
+        /// Why there is no other.
+        why: GaveUp,
+    },
+    /// A call waits for a slot of a bulkhead.
+    Queued,
+    /// A fallback answered in place of a result.
+    Answered {
+        /// What the hidden result counted as.
+        hidden: Verdict,
+        /// The rejection that it hid, if it was one.
+        rejected: Option<Rejected>,
+    },
+    /// A policy took new settings.
+    Reconfigured,
+}
+
+/// Why a failed call gets no other attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GaveUp {
+    /// All attempts were made.
+    Attempts,
+    /// The wait would have ended past the longest elapsed time.
+    Elapsed,
+    /// The retry budget is spent.
+    Budget,
+    /// The request cannot, or must not, be sent again.
+    NotRepeatable,
+}
+
+/// Watches policies.
+///
+/// It is called on the caller's task, with no lock held, and must neither block nor panic: hand work on.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn on_event(&self, event: &Event);
+}
+
+impl<F: Fn(&Event) + Send + Sync + 'static> Observer for F {
+    fn on_event(&self, event: &Event) {
+        self(event);
+    }
+}
+
+/// The observers of one handle. With none, an event costs a load and a branch.
+#[derive(Default)]
+pub(crate) struct Observers {
+    any: AtomicBool,
+    list: RwLock<Arc<[Arc<dyn Observer>]>>,
+}
+
+impl Observers {
+    pub(crate) fn add(&self, observer: Arc<dyn Observer>) {
+        let mut list = self
+            .list
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *list = list.iter().cloned().chain([observer]).collect();
+        self.any.store(true, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    /// Tells the observers what `what` builds, when there are any.
+    #[inline]
+    pub(crate) fn tell(&self, policy: PolicyKind, name: &Arc<str>, what: impl FnOnce() -> What) {
+        if self.any() {
+            self.tell_all(&Event {
+                policy,
+                name: Arc::clone(name),
+                what: what(),
+            });
+        }
+    }
+
+    #[cold]
+    fn tell_all(&self, event: &Event) {
+        // The list is cloned out: an observer may add another, and no lock is held while it runs.
+        let list = Arc::clone(
+            &self
+                .list
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        for observer in &*list {
+            observer.on_event(event);
+        }
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observers").field("any", &self.any()).finish()
+    }
+}

@@ -1,0 +1,47 @@
+//! What is wrong with a setting.
+
+use std::fmt;
+
+/// A setting that a policy cannot be built with: which, what it was, and what is accepted.
+///
+/// Nothing is clamped silently: building (and reconfiguring) refuses, and the policy stays as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{policy}: {field} = {value}: {accepted}")]
+pub struct ConfigError {
+    policy: String,
+    field: &'static str,
+    value: String,
+    accepted: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(field: &'static str, value: impl fmt::Display, accepted: impl Into<String>) -> Self {
+        Self {
+            policy: String::new(),
+            field,
+            value: value.to_string(),
+            accepted: accepted.into(),
+        }
+    }
+
+    /// Says which policy it is about, e.g. ``circuit breaker `payments` ``.
+    pub(crate) fn of(mut self, kind: impl fmt::Display, name: &str) -> Self {
+        self.policy = format!("{kind} `{name}`");
+        self
+    }
+
+    /// The field, as it is called in the settings: `failure_rate`, `open.wait`.
+    pub fn field(&self) -> &str {
+        self.field
+    }
+
+    /// The value that was refused.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What would have been accepted, and often the remedy.
+    pub fn accepted(&self) -> &str {
+        &self.accepted
+    }
+}
