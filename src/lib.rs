@@ -15,6 +15,7 @@ pub use crate::{
         builder_ext::ServiceBuilderExt,
         driven::Driven,
         exchange::{Exchange, JudgeBy, LimitBy, NoteBy, Plain},
+        function::AsyncFunction,
         held::Held,
         layers::{
             BulkheadLayer, BulkheadService, CircuitBreakerLayer, CircuitBreakerService, FallbackLayer,
@@ -23,6 +24,7 @@ pub use crate::{
         replay::{Cloned, CopyBy, Once, Prepared, Queued, Renew, Replay},
         service::{Guard, GuardFuture, GuardLayer},
         stack::{Stack, StackBuilder, StackLayer, StackPass, StackService, Stages},
+        timer::{NoTimer, OneTimer, Timed, Timer},
     },
     policies::{
         backoff::{Backoff, BackoffFunction, Jitter},

@@ -81,7 +81,7 @@ fn agrees_with_the_reference(scenario: &Scenario) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
 
     #[test]
     fn the_breaker_agrees_with_the_reference_on_scenarios_like_the_recorded(scenario in like_the_recorded()) {

@@ -83,12 +83,6 @@ pin_project! {
     }
 }
 
-impl<F> AdaptFuture<F> {
-    pub(crate) const fn new(inner: F) -> Self {
-        Self { inner }
-    }
-}
-
 impl<F, T, E> Future for AdaptFuture<F>
 where
     F: Future<Output = Result<T, E>>,

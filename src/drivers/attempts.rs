@@ -12,28 +12,24 @@ use tower::Service;
 
 use crate::{
     drivers::{
-        adapt::AdaptFuture,
-        answer::{Answer, NoAnswer},
+        answer::Answer,
         exchange::Exchange,
         held::Held,
         replay::{Renew, Replay},
+        timer::Timed,
     },
-    policies::step::{Ask, Policy},
-    vocabulary::{
-        error::{Error, HoldsRejected},
-        outcome::Outcome,
-        predicate::Rules,
-    },
+    policies::step::Ask,
+    vocabulary::{error::HoldsRejected, outcome::Outcome, predicate::Rules, rejected::Rejected},
 };
 
 /// One call as the driver sees it: it makes attempts, judges their results and gives one to the caller.
 pub trait Attempts: Sized {
     /// What guards the call.
-    type Policy: Policy;
+    type Policy: Timed;
     /// What an attempt responds.
     type Response;
     /// What an attempt fails with, and what holds rejections.
-    type Error: HoldsRejected;
+    type Error;
     /// An attempt.
     type Future: Future<Output = Result<Self::Response, Self::Error>>;
     /// The answer of a fallback.
@@ -58,6 +54,12 @@ pub trait Attempts: Sized {
     /// Judges the result of an attempt.
     fn judge<'a>(&self, result: Result<&'a Self::Response, &'a Self::Error>) -> Outcome<'a>;
 
+    /// Whether the response is a success, final and like any other.
+    fn is_plain_success(&self, response: &Self::Response) -> bool;
+
+    /// The error that holds a rejection.
+    fn reject(&self, rejected: Rejected) -> Self::Error;
+
     /// Whether [`prepare`](Attempts::prepare) would give another attempt.
     fn can_repeat(&self) -> bool;
 
@@ -76,11 +78,14 @@ pub trait Attempts: Sized {
     /// The fallback's answer in place of a result.
     fn answer(&mut self, hidden: Result<Self::Response, Self::Error>) -> Self::Answering;
 
-    /// Notes the number of attempts in a response.
-    fn note_attempts(&self, response: &mut Self::Response, attempts: u32);
+    /// Notes the number of attempts in a result.
+    fn note_attempts(&self, result: Result<&mut Self::Response, &mut Self::Error>, attempts: u32);
 
-    /// Gives a response to the caller. Called at most once.
-    fn give(&mut self, response: Self::Response, held: Option<Held<Self::Policy>>) -> Self::Given;
+    /// Gives a response to the caller.
+    fn give(&self, response: Self::Response) -> Self::Given;
+
+    /// Gives a response to the caller with what the call goes on holding.
+    fn carry(&self, response: Self::Response, held: Held<Self::Policy>) -> Self::Given;
 }
 
 /// What a policy may ask about the call that `attempts` stand for.
@@ -124,8 +129,7 @@ where
     X: Exchange<Req, S::Response, S::Error>,
 {
     pub(crate) guarding: Arc<Guarding<S, P, X, R, A>>,
-    /// `None` once the response was given.
-    pub(crate) facts: Option<X::Facts>,
+    pub(crate) facts: X::Facts,
     pub(crate) kept: R::Kept,
 }
 
@@ -141,7 +145,7 @@ impl<S, Req, P, X, R, A> Attempts for ServiceAttempts<S, Req, P, X, R, A>
 where
     S: Service<R::Sent>,
     S::Error: HoldsRejected,
-    P: Policy,
+    P: Timed,
     R: Replay<Req> + Renew<S>,
     X: Exchange<Req, S::Response, S::Error>,
     A: Answer<X::Facts, S::Response, S::Error>,
@@ -164,21 +168,25 @@ where
 
     #[inline]
     fn limit(&self, timeout: &str) -> Option<Duration> {
-        self.facts
-            .as_ref()
-            .and_then(|facts| self.guarding.exchange.limit(facts, timeout))
+        self.guarding.exchange.limit(&self.facts, timeout)
     }
 
-    #[inline]
+    #[inline(always)]
     fn judge<'a>(&self, result: Result<&'a S::Response, &'a S::Error>) -> Outcome<'a> {
-        let outcome = match &self.facts {
-            Some(facts) => self.guarding.exchange.judge(facts, result),
-            None => Outcome::of(result),
-        };
+        let outcome = self.guarding.exchange.judge(&self.facts, result);
         match &self.guarding.rules {
             None => outcome,
             Some(rules) => rules.refine(&outcome),
         }
+    }
+
+    #[inline(always)]
+    fn is_plain_success(&self, response: &S::Response) -> bool {
+        self.guarding.rules.is_none() && self.guarding.exchange.is_plain_success(&self.facts, response)
+    }
+
+    fn reject(&self, rejected: Rejected) -> S::Error {
+        S::Error::from_rejected(rejected)
     }
 
     fn can_repeat(&self) -> bool {
@@ -221,18 +229,23 @@ where
     }
 
     fn answer(&mut self, hidden: Result<S::Response, S::Error>) -> A::Future {
-        let facts = self.facts.as_ref().expect("a response is given last");
-        self.guarding.answer.answer(facts, hidden)
+        self.guarding.answer.answer(&self.facts, hidden)
     }
 
-    fn note_attempts(&self, response: &mut S::Response, attempts: u32) {
-        self.guarding.exchange.note_attempts(response, attempts);
+    fn note_attempts(&self, result: Result<&mut S::Response, &mut S::Error>, attempts: u32) {
+        match result {
+            Ok(response) => self.guarding.exchange.note_attempts(response, attempts),
+            Err(error) => error.note_attempts(attempts),
+        }
     }
 
-    #[inline]
-    fn give(&mut self, response: S::Response, held: Option<Held<P>>) -> X::Response<P> {
-        let facts = self.facts.take().expect("a response is given once");
-        self.guarding.exchange.give(facts, response, held)
+    #[inline(always)]
+    fn give(&self, response: S::Response) -> X::Response<P> {
+        self.guarding.exchange.give(&self.facts, response)
+    }
+
+    fn carry(&self, response: S::Response, held: Held<P>) -> X::Response<P> {
+        self.guarding.exchange.carry(&self.facts, response, held)
     }
 }
 
@@ -253,142 +266,6 @@ impl<S, Req> fmt::Debug for NextCall<S, Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NextCall")
             .field("ready", &self.ready)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How the errors of a guarded function hold rejections.
-pub(crate) trait Adapting<Fut: Future> {
-    /// An attempt.
-    type Future: Future<Output = Result<Self::Response, Self::Error>>;
-    /// What it responds.
-    type Response;
-    /// What it fails with.
-    type Error: HoldsRejected;
-
-    /// Makes an attempt of what the function gave.
-    fn adapt(future: Fut) -> Self::Future;
-}
-
-/// The function's error is put into [`Error`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct IntoError;
-
-/// The function's error holds rejections itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AsItIs;
-
-impl<Fut, T, E> Adapting<Fut> for IntoError
-where
-    Fut: Future<Output = Result<T, E>>,
-    E: std::error::Error + 'static,
-{
-    type Future = AdaptFuture<Fut>;
-    type Response = T;
-    type Error = Error<E>;
-
-    fn adapt(future: Fut) -> AdaptFuture<Fut> {
-        AdaptFuture::new(future)
-    }
-}
-
-impl<Fut, T, E> Adapting<Fut> for AsItIs
-where
-    Fut: Future<Output = Result<T, E>>,
-    E: HoldsRejected,
-{
-    type Future = Fut;
-    type Response = T;
-    type Error = E;
-
-    fn adapt(future: Fut) -> Fut {
-        future
-    }
-}
-
-/// The attempts of a guarded function.
-pub(crate) struct FunctionAttempts<P, F, Fut, D, A = NoAnswer> {
-    policy: P,
-    answer: A,
-    function: F,
-    adapting: std::marker::PhantomData<fn() -> (Fut, D)>,
-}
-
-impl<P, F, Fut, D, A> FunctionAttempts<P, F, Fut, D, A> {
-    pub(crate) const fn new(policy: P, answer: A, function: F) -> Self {
-        Self {
-            policy,
-            answer,
-            function,
-            adapting: std::marker::PhantomData,
-        }
-    }
-}
-
-impl<P, F, Fut, D, A> Attempts for FunctionAttempts<P, F, Fut, D, A>
-where
-    P: Policy,
-    F: FnMut() -> Fut,
-    Fut: Future,
-    D: Adapting<Fut>,
-    A: Answer<(), D::Response, D::Error>,
-{
-    type Policy = P;
-    type Response = D::Response;
-    type Error = D::Error;
-    type Future = D::Future;
-    type Answering = A::Future;
-    type Next = ();
-    type Given = D::Response;
-
-    const DEFERS: bool = false;
-    const MAY_WAIT: bool = true;
-
-    fn policy(&self) -> &P {
-        &self.policy
-    }
-
-    fn limit(&self, _timeout: &str) -> Option<Duration> {
-        None
-    }
-
-    fn judge<'a>(&self, result: Result<&'a D::Response, &'a D::Error>) -> Outcome<'a> {
-        Outcome::of(result)
-    }
-
-    fn can_repeat(&self) -> bool {
-        true
-    }
-
-    fn prepare(&mut self) -> Option<()> {
-        Some(())
-    }
-
-    fn poll_ready(&mut self, (): &mut (), _cx: &mut Context<'_>) -> Poll<Result<(), D::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn unready(&mut self, (): &mut ()) {}
-
-    fn make(&mut self, (): &mut ()) -> Option<D::Future> {
-        Some(D::adapt((self.function)()))
-    }
-
-    fn answer(&mut self, hidden: Result<D::Response, D::Error>) -> A::Future {
-        self.answer.answer(&(), hidden)
-    }
-
-    fn note_attempts(&self, _response: &mut D::Response, _attempts: u32) {}
-
-    fn give(&mut self, response: D::Response, _held: Option<Held<P>>) -> D::Response {
-        response
-    }
-}
-
-impl<P: fmt::Debug, F, Fut, D, A> fmt::Debug for FunctionAttempts<P, F, Fut, D, A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FunctionAttempts")
-            .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
 }

@@ -3,28 +3,32 @@
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 
 use crate::{
     drivers::{
         attempts::{AskAttempts, Attempts},
         dropping,
         held::Held,
+        timer::{NoTimer, Timed, Timer},
     },
     policies::step::{Expired, Next, Policy, Step},
     vocabulary::{
-        error::HoldsRejected,
         outcome::Outcome,
         rejected::{Reason, Rejected},
     },
 };
 
 type ResultOf<A> = Result<<A as Attempts>::Response, <A as Attempts>::Error>;
+type PassOf<A> = <<A as Attempts>::Policy as Policy>::Pass;
+type CallingTimer<A> = <<A as Attempts>::Policy as Timed>::Calling;
+type BetweenOf<A> = Pin<Box<Between<<A as Attempts>::Next, BetweenTimer<A>>>>;
+type StageOf<A> = Stage<<A as Attempts>::Future, <A as Attempts>::Answering, BetweenOf<A>>;
+type BetweenTimer<A> = <<A as Attempts>::Policy as Timed>::Between;
 
 pin_project! {
     /// A guarded call.
@@ -36,26 +40,30 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it drops what is pending and returns everything that the call holds, at once.
+    #[project = DrivenProjection]
     #[must_use = "futures do nothing unless polled"]
     pub struct Driven<A: Attempts> {
         #[pin]
-        stage: Stage<A::Future, A::Answering, A::Next>,
-        // Armed when something is pending and the policy has a deadline; one timer for the next of them.
+        stage: StageOf<A>,
         #[pin]
-        timer: Option<Sleep>,
-        pass: <A::Policy as Policy>::Pass,
+        timer: CallingTimer<A>,
+        pass: PassOf<A>,
         attempts: A,
-        // Whether the policy knows that the present stage is pending.
+        // Whether the policy knows that the present stage is pending, and the timer is armed accordingly.
         pended: bool,
         // Whether code of the service runs. It panicked when it still does while this is dropped:
         // `thread::panicking` would not know, once the panic was caught further out.
         running: bool,
+        // Whether the caller has the result. What is left of the attempt goes with this future.
+        over: bool,
     }
 
     impl<A: Attempts> PinnedDrop for Driven<A> {
         fn drop(this: Pin<&mut Self>) {
-            if !matches!(this.stage, Stage::Over) {
-                let this = this.project();
+            if !this.over {
+                let mut this = this.project();
+                // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
+                this.stage.set(Stage::Refused { rejected: None });
                 let why = dropping::cause(*this.running);
                 this.attempts.policy().abandon(this.pass, why);
             }
@@ -65,65 +73,83 @@ pin_project! {
 
 pin_project! {
     #[project = StageProjection]
-    #[project_replace = StageTaken]
-    enum Stage<F, G, N> {
+    enum Stage<F, G, B> {
         // The attempt is under way.
         Calling { #[pin] future: F },
+        // The next attempt waits to be made. It is boxed, so that the calls which need not wait are smaller.
+        Between { between: B },
         // A fallback makes its answer.
         Answering { #[pin] future: G },
-        // The next attempt waits in a queue.
-        Queued { next: N },
-        // The next attempt waits for its time.
-        Waiting { next: N },
-        // The service is driven ready for the next attempt.
-        Readying { next: N, then: Then },
         // The call was refused before anything of it began.
         Refused { rejected: Option<Rejected> },
-        // The caller has the result.
-        Over,
     }
 }
 
-/// What follows once the service of the next attempt is ready.
+pin_project! {
+    #[project = BetweenProjection]
+    struct Between<N, T> {
+        next: N,
+        wait: Wait,
+        // None where the call has one anyway.
+        #[pin]
+        timer: T,
+    }
+}
+
+/// What the next attempt waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    /// The policy is entered: nothing of the call has begun.
-    Enter,
-    /// What lies below the policy that waited is entered.
-    Resume,
-    /// The attempt is made: it waited in a queue and is admitted.
-    Make,
+enum Wait {
+    /// A slot.
+    Slot,
+    /// Its time.
+    Time,
+    /// Its service to be ready, to enter the policy then: nothing of the call has begun.
+    ReadyToEnter,
+    /// Its service to be ready, to enter then what lies below the policy that waited.
+    ReadyToResume,
+    /// Its service to be ready: it waited for a slot, and has it.
+    ReadyToCall,
 }
 
 impl<A: Attempts> Driven<A> {
-    fn new(
-        attempts: A,
-        pass: <A::Policy as Policy>::Pass,
-        stage: Stage<A::Future, A::Answering, A::Next>,
-    ) -> Self {
+    #[inline(always)]
+    fn new(attempts: A, pass: PassOf<A>, stage: StageOf<A>) -> Self {
+        let timer = CallingTimer::<A>::default();
         Self {
             stage,
-            timer: None,
+            timer,
             pass,
             attempts,
             pended: false,
             running: false,
+            over: false,
         }
     }
 
     /// A call whose first attempt was made.
-    #[inline]
-    pub(crate) fn calling(attempts: A, pass: <A::Policy as Policy>::Pass, future: A::Future) -> Self {
+    #[inline(always)]
+    pub(crate) fn calling(attempts: A, pass: PassOf<A>, future: A::Future) -> Self {
         Self::new(attempts, pass, Stage::Calling { future })
     }
 
     /// A call that waits in a queue for its first attempt.
-    pub(crate) fn queued(attempts: A, pass: <A::Policy as Policy>::Pass, next: A::Next) -> Self {
-        Self::new(attempts, pass, Stage::Queued { next })
+    #[cold]
+    pub(crate) fn queued(attempts: A, pass: PassOf<A>, next: A::Next) -> Self {
+        Self::new(attempts, pass, Self::between(next, Wait::Slot))
+    }
+
+    /// A call of which nothing has begun: its policy is entered at the first poll.
+    pub(crate) fn unentered(attempts: A, next: A::Next) -> Self {
+        Self::new(
+            attempts,
+            PassOf::<A>::default(),
+            Self::between(next, Wait::ReadyToEnter),
+        )
     }
 
     /// A call that was refused.
-    pub(crate) fn refused(attempts: A, pass: <A::Policy as Policy>::Pass, rejected: Rejected) -> Self {
+    #[cold]
+    pub(crate) fn refused(attempts: A, pass: PassOf<A>, rejected: Rejected) -> Self {
         Self::new(
             attempts,
             pass,
@@ -133,22 +159,18 @@ impl<A: Attempts> Driven<A> {
         )
     }
 
-    /// A call of which nothing has begun: its policy is entered at the first poll.
-    pub(crate) fn unentered(attempts: A, next: A::Next) -> Self {
-        Self::new(
-            attempts,
-            Default::default(),
-            Stage::Readying {
-                next,
-                then: Then::Enter,
-            },
-        )
+    fn between(next: A::Next, wait: Wait) -> StageOf<A> {
+        let timer = BetweenTimer::<A>::default();
+        Stage::Between {
+            between: Box::pin(Between { next, wait, timer }),
+        }
     }
 }
 
 impl<A: Attempts> Future for Driven<A> {
     type Output = Result<A::Given, A::Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let this = self.as_mut().project();
@@ -176,6 +198,7 @@ impl<A: Attempts> Future for Driven<A> {
 
 impl<A: Attempts> Driven<A> {
     /// Everything that a call does but for the attempt itself. `Ready(None)` asks for another look at the stage.
+    #[inline(never)]
     fn poll_between(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let this = self.as_mut().project();
         let attempts = this.attempts;
@@ -186,210 +209,241 @@ impl<A: Attempts> Driven<A> {
                 *this.running = false;
                 return polled.map(Some);
             }
-            StageProjection::Queued { .. } => {
-                ready!(
-                    attempts
-                        .policy()
-                        .poll_queue(this.pass, &AskAttempts(&*attempts), cx)
-                )
-            }
-            StageProjection::Readying {
-                then: Then::Resume, ..
-            } if attempts.policy().would_refuse_resumed(this.pass) => Step::Refused(
-                attempts
-                    .policy()
-                    .refuse_resumed(this.pass, &AskAttempts(&*attempts)),
-            ),
-            StageProjection::Readying { next, then } => {
-                *this.running = true;
-                let polled = attempts.poll_ready(next, cx);
-                *this.running = false;
-                if let Err(error) = ready!(polled) {
-                    return Poll::Ready(Some(Err(error)));
-                }
-                match then {
-                    Then::Enter => attempts.policy().enter(this.pass, &AskAttempts(&*attempts)),
-                    Then::Resume => attempts.policy().resume(this.pass, &AskAttempts(&*attempts)),
-                    Then::Make => Step::Call,
-                }
-            }
             StageProjection::Refused { rejected } => {
                 Step::Refused(rejected.take().unwrap_or_else(|| not_ready(attempts)))
             }
-            // Only time ends it.
-            StageProjection::Waiting { .. } => return Poll::Pending,
-            StageProjection::Calling { .. } | StageProjection::Over => {
-                panic!("a guarded call was polled after it was over")
+            StageProjection::Between { between } => {
+                let BetweenProjection { next, wait, .. } = between.as_mut().project();
+                match wait {
+                    Wait::Slot => {
+                        ready!(
+                            attempts
+                                .policy()
+                                .poll_queue(this.pass, &AskAttempts(&*attempts), cx)
+                        )
+                    }
+                    // `poll_deadline` ends it.
+                    Wait::Time => return Poll::Pending,
+                    Wait::ReadyToResume if attempts.policy().would_refuse_resumed(this.pass) => {
+                        Step::Refused(
+                            attempts
+                                .policy()
+                                .refuse_resumed(this.pass, &AskAttempts(&*attempts)),
+                        )
+                    }
+                    Wait::ReadyToEnter | Wait::ReadyToResume | Wait::ReadyToCall => {
+                        *this.running = true;
+                        let polled = attempts.poll_ready(next, cx);
+                        *this.running = false;
+                        if let Err(error) = ready!(polled) {
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                        match wait {
+                            Wait::ReadyToEnter => {
+                                attempts.policy().enter(this.pass, &AskAttempts(&*attempts))
+                            }
+                            Wait::ReadyToResume => {
+                                attempts.policy().resume(this.pass, &AskAttempts(&*attempts))
+                            }
+                            _ => Step::Call,
+                        }
+                    }
+                }
             }
+            StageProjection::Calling { .. } => return Poll::Pending,
         };
         let rejected = match step {
             Step::Refused(rejected) => Some(rejected),
             Step::Queue => {
-                self.queue();
+                self.as_mut().queue();
                 None
             }
-            Step::Call => self.make(),
+            Step::Call => self.as_mut().make(),
         };
-        Poll::Ready(rejected.map(|rejected| Err(A::Error::from_rejected(rejected))))
+        let attempts = self.project().attempts;
+        Poll::Ready(rejected.map(|rejected| Err(attempts.reject(rejected))))
     }
 
     /// The next attempt is admitted: makes it, or drives its service ready first.
     fn make(self: Pin<&mut Self>) -> Option<Rejected> {
         let mut this = self.project();
         *this.pended = false;
-        match this.stage.as_mut().project() {
-            // It gave its readiness up when it began to wait.
-            StageProjection::Queued { .. } => {
-                replace_next(this.stage, |next| Stage::Readying {
-                    next,
-                    then: Then::Make,
-                });
+        if let StageProjection::Between { between } = this.stage.as_mut().project() {
+            let BetweenProjection { next, wait, .. } = between.as_mut().project();
+            if *wait == Wait::Slot {
+                // It gave its readiness up when it began to wait.
+                *wait = Wait::ReadyToCall;
+                return None;
             }
-            StageProjection::Readying { next, .. } => {
-                *this.running = true;
-                let made = this.attempts.make(next);
-                *this.running = false;
-                match made {
-                    Some(future) => this.stage.set(Stage::Calling { future }),
-                    None => return Some(not_ready(&*this.attempts)),
-                }
+            *this.running = true;
+            let made = this.attempts.make(next);
+            *this.running = false;
+            match made {
+                Some(future) => this.stage.set(Stage::Calling { future }),
+                None => return Some(not_ready(&*this.attempts)),
             }
-            _ => {}
         }
         None
     }
 
     /// The next attempt is to wait in a queue: gives up the readiness that it may have.
     fn queue(self: Pin<&mut Self>) {
-        let mut this = self.project();
+        let this = self.project();
         *this.pended = false;
-        if let StageProjection::Readying { next, .. } = this.stage.as_mut().project() {
-            this.attempts.unready(next);
-            replace_next(this.stage, |next| Stage::Queued { next });
-        }
-    }
-
-    /// Something is pending: arms the timer for the policy's next deadline, or acts on it. `Ready(None)` asks
-    /// for another look at the stage.
-    fn poll_deadline(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
-        loop {
-            let mut this = self.as_mut().project();
-            let policy = this.attempts.policy();
-            if !*this.pended {
-                *this.pended = true;
-                match policy.pended(this.pass, policy.clock().now()) {
-                    Some(deadline) => {
-                        let deadline = policy.clock().timer(deadline);
-                        match this.timer.as_mut().as_pin_mut() {
-                            Some(timer) => timer.reset(deadline),
-                            None => this.timer.set(Some(tokio::time::sleep_until(deadline))),
-                        }
-                    }
-                    None => this.timer.set(None),
-                }
-            }
-            let Some(timer) = this.timer.as_pin_mut() else {
-                return Poll::Pending;
-            };
-            if timer.poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            *this.pended = false;
-            match policy.expire(this.pass, policy.clock().now()) {
-                Expired::NotYet => {}
-                Expired::Resume => {
-                    replace_next(this.stage, |next| Stage::Readying {
-                        next,
-                        then: Then::Resume,
-                    });
-                    return Poll::Ready(None);
-                }
-                Expired::Refused(rejected) => {
-                    let stage = this.stage;
-                    dropping::by_timeout(|| {
-                        let mut stage = stage;
-                        stage.set(Stage::Refused { rejected: None });
-                    });
-                    return Poll::Ready(Some(Err(A::Error::from_rejected(rejected))));
-                }
+        if let StageProjection::Between { between } = this.stage.project() {
+            let BetweenProjection { next, wait, .. } = between.as_mut().project();
+            if *wait != Wait::Slot {
+                this.attempts.unready(next);
+                *wait = Wait::Slot;
             }
         }
     }
 
-    /// A result is there: lets the policy leave, and gives it to the caller unless something else follows.
-    #[inline]
-    fn finish(self: Pin<&mut Self>, result: ResultOf<A>) -> Option<Result<A::Given, A::Error>> {
+    /// Something is pending: waits for the policy's next deadline, and acts on it. `Ready(None)` asks for
+    /// another look at the stage.
+    #[inline(never)]
+    fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let mut this = self.project();
-        let next = {
-            let outcome = if A::Policy::JUDGES || A::DEFERS {
-                this.attempts.judge(result.as_ref())
-            } else {
-                Outcome::success()
-            };
-            let repeatable = outcome.is_repeatable() && this.attempts.can_repeat();
-            this.attempts
-                .policy()
-                .leave(this.pass, &outcome.with_repeatable(repeatable))
+        let (policy, pass, pended) = (this.attempts.policy(), this.pass, this.pended);
+        let expired = if CallingTimer::<A>::RUNS {
+            ready!(poll_expired(policy, pass, pended, this.timer, cx))
+        } else if let StageProjection::Between { between } = this.stage.as_mut().project() {
+            ready!(poll_expired(
+                policy,
+                pass,
+                pended,
+                between.as_mut().project().timer,
+                cx
+            ))
+        } else {
+            ready!(poll_expired(policy, pass, pended, pin!(NoTimer), cx))
         };
-        *this.pended = false;
-        let held = match next {
-            Next::Done => None,
-            Next::Hold => Some(Held::new(
-                this.attempts.policy().clone(),
-                std::mem::take(this.pass),
-            )),
-            Next::Again => match this.attempts.prepare() {
-                Some(next) => {
-                    this.stage.set(Stage::Waiting { next });
-                    return None;
-                }
-                // It said that it could, and cannot: the caller gets the result that there is.
-                None => None,
-            },
-            Next::Answer => {
-                *this.running = true;
-                let future = this.attempts.answer(result);
-                *this.running = false;
-                this.stage.set(Stage::Answering { future });
-                return None;
+        Poll::Ready(match expired {
+            Expired::Refused(rejected) => {
+                dropping::by_timeout(|| this.stage.set(Stage::Refused { rejected: None }));
+                Some(Err(this.attempts.reject(rejected)))
             }
-        };
-        // What is left inside, such as a wait that cannot be used, is nobody's any more.
-        if next == Next::Again {
-            this.attempts.policy().abandon(this.pass, dropping::cause(false));
-        }
-        let attempts = this.attempts.policy().attempts(this.pass);
-        this.stage.set(Stage::Over);
-        Some(match result {
-            Ok(mut response) => {
-                if attempts > 1 {
-                    this.attempts.note_attempts(&mut response, attempts);
+            Expired::Resume | Expired::NotYet => {
+                if let StageProjection::Between { between } = this.stage.project() {
+                    *between.as_mut().project().wait = Wait::ReadyToResume;
                 }
-                Ok(this.attempts.give(response, held))
-            }
-            Err(mut error) => {
-                if attempts > 0 {
-                    error.note_attempts(attempts);
-                }
-                Err(error)
+                None
             }
         })
     }
-}
 
-/// Takes the next attempt out of a stage that has one and puts it into another.
-fn replace_next<F, G, N>(mut stage: Pin<&mut Stage<F, G, N>>, into: impl FnOnce(N) -> Stage<F, G, N>) {
-    match stage.as_mut().project_replace(Stage::Over) {
-        StageTaken::Queued { next } | StageTaken::Waiting { next } | StageTaken::Readying { next, .. } => {
-            stage.set(into(next))
+    /// A result is there: lets the policy leave, and gives it to the caller unless something else follows.
+    #[inline(always)]
+    fn finish(self: Pin<&mut Self>, result: ResultOf<A>) -> Option<Result<A::Given, A::Error>> {
+        let this = self.project();
+        let judges = A::Policy::JUDGES || A::DEFERS;
+        match result {
+            Ok(response) if !judges || this.attempts.is_plain_success(&response) => {
+                let next = this.attempts.policy().leave(this.pass, &Outcome::success());
+                if next != Next::Done || this.attempts.policy().attempts(this.pass) > 1 {
+                    return finish_otherwise(this, Ok(response), next);
+                }
+                *this.over = true;
+                Some(Ok(this.attempts.give(response)))
+            }
+            result => finish_judged(this, result),
         }
-        StageTaken::Calling { .. }
-        | StageTaken::Answering { .. }
-        | StageTaken::Refused { .. }
-        | StageTaken::Over => {}
     }
 }
 
+/// Ready when a deadline of the policy has come that means something.
+fn poll_expired<P: Policy, T: Timer>(
+    policy: &P,
+    pass: &mut P::Pass,
+    pended: &mut bool,
+    mut timer: Pin<&mut T>,
+    cx: &mut Context<'_>,
+) -> Poll<Expired> {
+    loop {
+        if !*pended {
+            *pended = true;
+            let deadline = policy.pended(pass, policy.clock().now());
+            timer
+                .as_mut()
+                .arm(deadline.map(|deadline| policy.clock().timer(deadline)));
+        }
+        ready!(timer.as_mut().poll(cx));
+        *pended = false;
+        match policy.expire(pass, policy.clock().now()) {
+            Expired::NotYet => {}
+            expired => return Poll::Ready(expired),
+        }
+    }
+}
+
+/// Lets the policy leave with any result.
+#[inline(never)]
+fn finish_judged<A: Attempts>(
+    this: DrivenProjection<'_, A>,
+    result: ResultOf<A>,
+) -> Option<Result<A::Given, A::Error>> {
+    let next = {
+        let outcome = this.attempts.judge(result.as_ref());
+        let repeatable = outcome.is_repeatable() && this.attempts.can_repeat();
+        this.attempts
+            .policy()
+            .leave(this.pass, &outcome.with_repeatable(repeatable))
+    };
+    finish_otherwise(this, result, next)
+}
+
+/// What follows a result that is not just given to the caller, or an error that is.
+#[inline(never)]
+fn finish_otherwise<A: Attempts>(
+    mut this: DrivenProjection<'_, A>,
+    result: ResultOf<A>,
+    next: Next,
+) -> Option<Result<A::Given, A::Error>> {
+    let policy = this.attempts.policy();
+    *this.pended = false;
+    // It is asked before a pass that is held is taken away.
+    let attempts = policy.attempts(this.pass);
+    let held = match next {
+        Next::Done => None,
+        Next::Hold => Some(Held::new(policy.clone(), std::mem::take(this.pass))),
+        Next::Again => {
+            if let Some(next) = this.attempts.prepare() {
+                this.stage.set(Driven::<A>::between(next, Wait::Time));
+                return None;
+            }
+            // It said that it could make another attempt, and cannot: the caller gets the result that there is.
+            this.attempts.policy().abandon(this.pass, dropping::cause(false));
+            None
+        }
+        Next::Answer => {
+            *this.running = true;
+            let future = this.attempts.answer(result);
+            *this.running = false;
+            this.stage.set(Stage::Answering { future });
+            return None;
+        }
+    };
+    *this.over = true;
+    Some(match result {
+        Ok(mut response) => {
+            if attempts > 1 {
+                this.attempts.note_attempts(Ok(&mut response), attempts);
+            }
+            Ok(match held {
+                None => this.attempts.give(response),
+                Some(held) => this.attempts.carry(response, held),
+            })
+        }
+        Err(mut error) => {
+            if attempts > 0 {
+                this.attempts.note_attempts(Err(&mut error), attempts);
+            }
+            Err(error)
+        }
+    })
+}
+
+#[cold]
 fn not_ready<A: Attempts>(attempts: &A) -> Rejected {
     Rejected::new(
         std::sync::Arc::clone(attempts.policy().name()),

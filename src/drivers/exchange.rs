@@ -44,9 +44,34 @@ pub trait Exchange<Req, Res, Err>: Send + Sync + 'static {
         let _ = (response, attempts);
     }
 
-    /// Gives the response to the caller. `held` is there when the verdict was deferred: it is to be told the
-    /// verdict when the body ends.
-    fn give<P: Policy>(&self, facts: Self::Facts, response: Res, held: Option<Held<P>>) -> Self::Response<P>;
+    /// Whether [`judge`](Exchange::judge) would answer [`Outcome::success`] for this response. It spares healthy
+    /// calls the full judgement where it can be told quickly; the default leaves it to `judge`.
+    fn is_plain_success(&self, facts: &Self::Facts, response: &Res) -> bool {
+        let _ = (facts, response);
+        false
+    }
+
+    /// Gives a response to the caller.
+    fn give<P: Policy>(&self, facts: &Self::Facts, response: Res) -> Self::Response<P>;
+
+    /// Gives a response to the caller whose verdict was deferred: `held` is to be told it when the body ends.
+    fn carry<P: Policy>(&self, facts: &Self::Facts, response: Res, held: Held<P>) -> Self::Response<P>;
+}
+
+/// What the exchanges of any service have in common: the response goes to the caller as it is.
+macro_rules! gives_as_it_is {
+    ($request:ty, $error:ty) => {
+        #[inline(always)]
+        fn give<P: Policy>(&self, _facts: &Self::Facts, response: Res) -> Res {
+            response
+        }
+
+        fn carry<P: Policy>(&self, facts: &Self::Facts, response: Res, held: Held<P>) -> Res {
+            let judged = Exchange::<$request, Res, $error>::judge(self, facts, Ok(&response));
+            held.settle(&judged);
+            response
+        }
+    };
 }
 
 /// The exchange of any service: `Ok` is a success, `Err` a failure; see [`Outcome::of`].
@@ -57,18 +82,20 @@ impl<Req, Res, Err: HoldsRejected> Exchange<Req, Res, Err> for Plain {
     type Facts = ();
     type Response<P: Policy> = Res;
 
-    #[inline]
+    #[inline(always)]
     fn facts(&self, _request: &Req) {}
 
-    #[inline]
+    #[inline(always)]
+    fn is_plain_success(&self, (): &(), _response: &Res) -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn judge<'a>(&self, (): &(), result: Result<&'a Res, &'a Err>) -> Outcome<'a> {
         Outcome::of(result)
     }
 
-    #[inline]
-    fn give<P: Policy>(&self, (): (), response: Res, _held: Option<Held<P>>) -> Res {
-        response
-    }
+    gives_as_it_is!(Req, Err);
 }
 
 /// An exchange that judges by a closure over the result; see `judge_by` of the layers.
@@ -102,9 +129,7 @@ where
         plain.with_verdict(verdict).with_advice(advice)
     }
 
-    fn give<P: Policy>(&self, (): (), response: Res, _held: Option<Held<P>>) -> Res {
-        response
-    }
+    gives_as_it_is!(Req, Err);
 }
 
 /// An exchange that lets a closure choose the limit of each request; see `limit_by` of the layers.
@@ -131,9 +156,7 @@ where
         *limit
     }
 
-    fn give<P: Policy>(&self, _: Option<Duration>, response: Res, _held: Option<Held<P>>) -> Res {
-        response
-    }
+    gives_as_it_is!(Req, Err);
 }
 
 /// An exchange that keeps what a closure takes from the request, for a fallback's answer.
@@ -156,7 +179,5 @@ where
         Outcome::of(result)
     }
 
-    fn give<P: Policy>(&self, _facts: T, response: Res, _held: Option<Held<P>>) -> Res {
-        response
-    }
+    gives_as_it_is!(Req, Err);
 }

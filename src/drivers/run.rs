@@ -5,43 +5,16 @@ use std::future::Future;
 use crate::{
     drivers::{
         answer::NoAnswer,
-        attempts::{Adapting, AsItIs, Attempts, FunctionAttempts, IntoError},
+        attempts::Attempts,
         driven::Driven,
+        function::{AsyncFunction, FunctionAttempts, Holding},
     },
-    policies::{
-        bulkhead::Bulkhead, circuit_breaker::CircuitBreaker, retry::Retry, step::Policy, timeout::Timeout,
-    },
+    policies::{bulkhead::Bulkhead, circuit_breaker::CircuitBreaker, retry::Retry, timeout::Timeout},
     vocabulary::error::{Error, HoldsRejected},
 };
 
-pub(crate) async fn run<P, F, Fut, T, E>(policy: P, function: F) -> Result<T, Error<E>>
-where
-    P: Policy,
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-    E: std::error::Error + 'static,
-{
-    drive::<_, _, _, IntoError, _>(FunctionAttempts::new(policy, NoAnswer, function)).await
-}
-
-pub(crate) async fn run_flat<P, F, Fut, T, E>(policy: P, function: F) -> Result<T, E>
-where
-    P: Policy,
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-    E: HoldsRejected,
-{
-    drive::<_, _, _, AsItIs, _>(FunctionAttempts::new(policy, NoAnswer, function)).await
-}
-
-pub(crate) fn drive<P, F, Fut, D, A>(
-    attempts: FunctionAttempts<P, F, Fut, D, A>,
-) -> Driven<FunctionAttempts<P, F, Fut, D, A>>
-where
-    Fut: Future,
-    D: Adapting<Fut>,
-    FunctionAttempts<P, F, Fut, D, A>: Attempts<Next = ()>,
-{
+/// Drives a call of a function; nothing of it begins before the first poll.
+pub(crate) fn drive<A: Attempts<Next = ()>>(attempts: A) -> Driven<A> {
     Driven::unentered(attempts, ())
 }
 
@@ -58,13 +31,18 @@ macro_rules! runs {
             /// # Cancel safety
             ///
             /// Dropping the future drops the function's and returns what the call holds.
-            pub fn run<F, Fut, T, E>(&self, function: F) -> impl Future<Output = Result<T, Error<E>>>
+            pub fn run<F>(&self, function: F) -> impl Future<Output = Result<F::Response, Error<F::Error>>> + use<F>
             where
-                F: FnMut() -> Fut,
-                Fut: Future<Output = Result<T, E>>,
-                E: std::error::Error + 'static,
+                F: AsyncFunction,
+        F::Error: std::error::Error + 'static,
             {
-                run(self.clone(), function)
+                drive(FunctionAttempts {
+ policy: self.clone(),
+ answer: NoAnswer,
+ function,
+ into: Error::Service,
+ holding: Holding::new(),
+ })
             }
 
             /// As [`run`](Self::run), for a function whose error holds rejections itself: `tower::BoxError`,
@@ -73,13 +51,18 @@ macro_rules! runs {
             /// # Errors
             ///
             /// The function's own error, which may hold a rejection.
-            pub fn run_flat<F, Fut, T, E>(&self, function: F) -> impl Future<Output = Result<T, E>>
+            pub fn run_flat<F>(&self, function: F) -> impl Future<Output = Result<F::Response, F::Error>> + use<F>
             where
-                F: FnMut() -> Fut,
-                Fut: Future<Output = Result<T, E>>,
-                E: HoldsRejected,
+                F: AsyncFunction,
+        F::Error: HoldsRejected,
             {
-                run_flat(self.clone(), function)
+                drive(FunctionAttempts {
+ policy: self.clone(),
+ answer: NoAnswer,
+ function,
+ into: |error| error,
+ holding: Holding::new(),
+ })
             }
         }
     )*};

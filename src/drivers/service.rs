@@ -16,8 +16,9 @@ use crate::{
         driven::Driven,
         exchange::{Exchange, Plain},
         replay::{Once, Renew, Replay},
+        timer::Timed,
     },
-    policies::step::{Policy, Step},
+    policies::step::{Ask, Policy, Step},
     vocabulary::{
         error::HoldsRejected,
         outcome::Abandoned,
@@ -176,7 +177,7 @@ impl<S, P, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
     where
         S: Service<R::Sent>,
         S::Error: HoldsRejected,
-        P: Policy,
+        P: Timed,
         R: Replay<Req>,
         X: Exchange<Req, S::Response, S::Error>,
         A: Answer<X::Facts, S::Response, S::Error>,
@@ -194,7 +195,7 @@ impl<S, P, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
     where
         S: Service<R::Sent>,
         S::Error: HoldsRejected,
-        P: Policy,
+        P: Timed,
         R: Replay<Req>,
         X: Exchange<Req, S::Response, S::Error>,
         A: Answer<X::Facts, S::Response, S::Error>,
@@ -230,7 +231,7 @@ impl<S, Req, P, X, R, A> Service<Req> for Guard<S, P, X, R, A>
 where
     S: Service<R::Sent>,
     S::Error: HoldsRejected,
-    P: Policy,
+    P: Timed,
     R: Replay<Req> + Renew<S>,
     X: Exchange<Req, S::Response, S::Error>,
     A: Answer<X::Facts, S::Response, S::Error>,
@@ -253,10 +254,10 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let guarding = Arc::clone(&self.guarding);
-        let facts = Some(guarding.exchange.facts(&request));
+        let facts = guarding.exchange.facts(&request);
         let (request, kept) = guarding.replay.first(request);
         let attempts = ServiceAttempts {
             guarding,
@@ -265,14 +266,12 @@ where
         };
         let mut pass = P::Pass::default();
         let policy = &self.guarding.policy;
-        let step = match std::mem::replace(&mut self.readiness, Readiness::Unknown) {
-            Readiness::Ready => policy.enter(&mut pass, &AskAttempts(&attempts)),
-            Readiness::Refuses => Step::Refused(policy.refuse(&mut pass, &AskAttempts(&attempts))),
-            Readiness::Unknown => {
-                Step::Refused(Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady))
-            }
-        };
-        match step {
+        let readiness = std::mem::replace(&mut self.readiness, Readiness::Unknown);
+        if readiness != Readiness::Ready {
+            let rejected = refuse(policy, readiness, &mut pass, &AskAttempts(&attempts));
+            return Driven::refused(attempts, pass, rejected);
+        }
+        match policy.enter(&mut pass, &AskAttempts(&attempts)) {
             Step::Call => {
                 let entered = Entered {
                     policy,
@@ -293,6 +292,16 @@ where
             }
             Step::Refused(rejected) => Driven::refused(attempts, pass, rejected),
         }
+    }
+}
+
+/// The rejection of a call for which the service was not polled ready.
+#[cold]
+fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: &impl Ask) -> Rejected {
+    if readiness == Readiness::Refuses {
+        policy.refuse(pass, ask)
+    } else {
+        Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady)
     }
 }
 

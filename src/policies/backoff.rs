@@ -99,6 +99,26 @@ impl Backoff {
         }
     }
 
+    /// A wait as a share of the longest one, rounded up; `u16::MAX` is all of it. Only what grows from the wait
+    /// before needs it.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(crate) fn share_of_longest(&self, wait: Duration) -> u16 {
+        match self {
+            Self::Decorrelated { max, .. } => {
+                (wait.as_secs_f64() / max.as_secs_f64() * f64::from(u16::MAX)).ceil() as u16
+            }
+            _ => 0,
+        }
+    }
+
+    /// The wait that is such a share of the longest one.
+    pub(crate) fn of_longest(&self, part: u16) -> Duration {
+        match self {
+            Self::Decorrelated { max, .. } => share(*max, f64::from(part) / f64::from(u16::MAX)),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// The wait after attempt `attempt` (the first is 1), `previous` being the wait before that attempt.
     pub(crate) fn wait(
         &self,

@@ -96,7 +96,7 @@ impl Policy for Fallback {
         Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
         pass.inside = true;
         Step::Call

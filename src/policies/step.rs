@@ -80,7 +80,8 @@ pub trait Policy: Clone + Send + Sync + 'static {
         None
     }
 
-    /// A point that `pended` told has come.
+    /// A point that `pended` told has come. What is refused then is dropped first, and left by the rejection after
+    /// that.
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
         let _ = (pass, now);
         Expired::NotYet

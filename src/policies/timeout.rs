@@ -191,7 +191,7 @@ impl Policy for Timeout {
         Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         pass.phase = Phase::Untimed;
         pass.limit = match ask.limit(&self.0.name) {
@@ -224,7 +224,7 @@ impl Policy for Timeout {
         Expired::Refused(rejected)
     }
 
-    #[inline]
+    #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, _outcome: &Outcome<'_>) -> Next {
         pass.phase = Phase::Out;
         Next::Done

@@ -68,7 +68,7 @@ impl<'a> Outcome<'a> {
 
     /// The plain judgement of a result: `Ok` is a success and `Err` a failure, except that a refusal by a
     /// policy of this crate is ignored and not retried. A timeout of this crate is a failure, and retried.
-    #[inline]
+    #[inline(always)]
     pub fn of<T, E: HoldsRejected>(result: Result<&T, &'a E>) -> Self {
         match result {
             Ok(_) => Self::success(),
@@ -94,6 +94,12 @@ impl<'a> Outcome<'a> {
             rejected,
             ..judged
         }
+    }
+
+    /// Whether it is a success that is final.
+    #[inline]
+    pub(crate) const fn is_plain_success(&self) -> bool {
+        matches!(self.verdict, Verdict::Success) && !self.deferred
     }
 
     /// What it counts as.

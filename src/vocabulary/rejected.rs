@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::vocabulary::rate::Rate;
+use crate::vocabulary::{clock::nanos, rate::Rate};
 
 /// A call that a policy of this crate did not let through, or gave up.
 ///
@@ -13,8 +13,9 @@ use crate::vocabulary::rate::Rate;
 pub struct Rejected {
     policy: Arc<str>,
     reason: Reason,
-    retry_after: Option<Duration>,
-    attempts: u32,
+    /// Nanoseconds; `u64::MAX` where nobody knows.
+    retry_after: u64,
+    attempts: u16,
 }
 
 /// What kind of rejection it is: what a caller branches on.
@@ -152,7 +153,7 @@ impl Rejected {
         Self {
             policy: policy.into(),
             reason,
-            retry_after: None,
+            retry_after: u64::MAX,
             attempts: 0,
         }
     }
@@ -160,7 +161,7 @@ impl Rejected {
     /// Says when another try makes sense.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
-        self.retry_after = retry_after;
+        self.retry_after = retry_after.map_or(u64::MAX, nanos);
         self
     }
 
@@ -182,7 +183,10 @@ impl Rejected {
     /// How long to wait before another try makes sense, where the policy knows: an open circuit breaker
     /// tells what is left of its wait.
     pub const fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        match self.retry_after {
+            u64::MAX => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
     }
 
     /// How long the call waited in a bulkhead's queue, if it did.
@@ -201,11 +205,11 @@ impl Rejected {
     /// Attempts that the outermost retry had made when it gave this rejection to its caller, the first
     /// counted; zero when no retry saw it.
     pub const fn attempts(&self) -> u32 {
-        self.attempts
+        self.attempts as u32
     }
 
     pub(crate) fn note_attempts(&mut self, attempts: u32) {
-        self.attempts = attempts;
+        self.attempts = u16::try_from(attempts).unwrap_or(u16::MAX);
     }
 }
 
@@ -218,7 +222,7 @@ impl fmt::Display for Rejected {
             RejectedKind::TimedOut => write!(f, "timeout `{policy}`: {reason}")?,
             RejectedKind::NotReady => write!(f, "policy `{policy}`: {reason}")?,
         }
-        match self.retry_after {
+        match self.retry_after() {
             Some(after) => write!(f, "; retry in {after:?}"),
             None => Ok(()),
         }
@@ -259,6 +263,6 @@ mod tests {
 
     #[test]
     fn a_rejection_stays_small() {
-        assert!(size_of::<Rejected>() <= 72, "{}", size_of::<Rejected>());
+        assert!(size_of::<Rejected>() <= 56, "{}", size_of::<Rejected>());
     }
 }

@@ -54,7 +54,7 @@ pub(crate) fn beyond_the_recorded() -> impl Strategy<Value = Scenario> {
     let config = prop_oneof![recorded_config(), extreme_config(), extreme_config()];
     let moves = prop_oneof![
         2 => vec(edgy_move(), 1..=MOVES),
-        1 => vec(frantic_move(), 1..=MOVES),
+        2 => vec(frantic_move(), 1..=MOVES),
         1 => vec(busy_move(), 1..=2 * MOVES),
     ];
     (config, recorded_slow_share(), recorded_health(), moves).prop_map(
@@ -314,7 +314,7 @@ fn extreme_config() -> impl Strategy<Value = Config> {
     ];
     let growth = prop_oneof![
         1 => Just(None),
-        2 => (select(vec![1.0, 1.5, 2.0, 3.0, 10.0]), select(vec![1, 2, 7, 100, 1000])).prop_map(Some),
+        3 => (select(vec![1.0, 1.5, 2.0, 3.0, 10.0]), select(vec![1, 2, 7, 100, 1000])).prop_map(Some),
     ];
     (
         window,
@@ -409,10 +409,10 @@ fn edgy_passage() -> impl Strategy<Value = Passage> {
 
 /// Many commands, so that openings follow on one another and every state is left for every other.
 fn frantic_move() -> Union<BoxedStrategy<Move>> {
-    // What grows the wait and lets it run.
+    // What grows the wait, lets it run and asks.
     let opening = select(vec![Command::Open, Command::ForcedOpen, Command::HalfOpen]);
     Union::new_weighted(vec![
-        (5, edgy_move().boxed()),
+        (4, edgy_move().boxed()),
         (3, transition()),
         (1, opening.prop_map(|to| Move::Transition { to }).boxed()),
         (
@@ -421,6 +421,7 @@ fn frantic_move() -> Union<BoxedStrategy<Move>> {
                 .prop_map(|beside| Move::Advance(Passage::EndOfWait(beside)))
                 .boxed(),
         ),
+        (2, call()),
     ])
 }
 

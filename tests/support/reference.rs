@@ -299,7 +299,7 @@ impl Reference {
         }
     }
 
-    /// The log since the current state began, and that state with its time.
+    /// The log since the current state began.
     fn stay(&self) -> &[Entry] {
         &self.log[self.last_beginning().0..]
     }

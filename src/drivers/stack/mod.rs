@@ -15,8 +15,8 @@ pub use self::{
 use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
-        attempts::{AsItIs, FunctionAttempts, IntoError},
         exchange::Plain,
+        function::{AsyncFunction, FunctionAttempts, Holding},
         replay::{Cloned, CopyBy, Once, Prepared, Queued, Renew},
         run::drive,
         service::{Guard, GuardLayer},
@@ -123,14 +123,22 @@ impl<R, A> Stack<R, A> {
     /// # Cancel safety
     ///
     /// Dropping the future drops the function's and returns what the call holds.
-    pub fn run<F, Fut, T, E>(&self, function: F) -> impl Future<Output = Result<T, Error<E>>>
+    pub fn run<F>(
+        &self,
+        function: F,
+    ) -> impl Future<Output = Result<F::Response, Error<F::Error>>> + use<F, R, A>
     where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-        E: std::error::Error + 'static,
-        A: Answer<(), T, Error<E>> + Clone,
+        F: AsyncFunction,
+        F::Error: std::error::Error + 'static,
+        A: Answer<(), F::Response, Error<F::Error>> + Clone,
     {
-        drive::<_, _, _, IntoError, _>(self.attempts(function))
+        drive(FunctionAttempts {
+            policy: self.stages.clone(),
+            answer: self.answer.clone(),
+            function,
+            into: Error::Service,
+            holding: Holding::new(),
+        })
     }
 
     /// As [`run`](Self::run), for a function whose error holds rejections itself: `tower::BoxError`,
@@ -139,21 +147,22 @@ impl<R, A> Stack<R, A> {
     /// # Errors
     ///
     /// The function's own error, which may hold a rejection.
-    pub fn run_flat<F, Fut, T, E>(&self, function: F) -> impl Future<Output = Result<T, E>>
+    pub fn run_flat<F>(
+        &self,
+        function: F,
+    ) -> impl Future<Output = Result<F::Response, F::Error>> + use<F, R, A>
     where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-        E: HoldsRejected,
-        A: Answer<(), T, E> + Clone,
+        F: AsyncFunction,
+        F::Error: HoldsRejected,
+        A: Answer<(), F::Response, F::Error> + Clone,
     {
-        drive::<_, _, _, AsItIs, _>(self.attempts(function))
-    }
-
-    fn attempts<F, Fut, D>(&self, function: F) -> FunctionAttempts<Stages, F, Fut, D, A>
-    where
-        A: Clone,
-    {
-        FunctionAttempts::new(self.stages.clone(), self.answer.clone(), function)
+        drive(FunctionAttempts {
+            policy: self.stages.clone(),
+            answer: self.answer.clone(),
+            function,
+            into: |error| error,
+            holding: Holding::new(),
+        })
     }
 }
 

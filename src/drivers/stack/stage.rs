@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    drivers::timer::{NoTimer, OneTimer, Timed},
     policies::{
         bulkhead::Bulkhead,
         circuit_breaker::CircuitBreaker,
@@ -32,7 +33,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave(&self, pass: &mut AnyPass, outcome: &Outcome<'_>) -> Next {
         match &self.rules {
             None => self.policy.leave(pass, outcome),
@@ -48,7 +49,7 @@ impl fmt::Debug for Stage {
 }
 
 macro_rules! policies {
-    ($($kind:ident),* $(,)?) => {
+    ($($kind:ident: $calling:ty, $between:ty;)*) => {
         /// Any of the policies.
         #[derive(Clone, Debug)]
         pub(crate) enum AnyPolicy {
@@ -68,6 +69,11 @@ macro_rules! policies {
             fn from(policy: $kind) -> Self {
                 Self::$kind(policy)
             }
+        })*
+
+        $(impl Timed for $kind {
+            type Calling = $calling;
+            type Between = $between;
         })*
 
         impl AnyPolicy {
@@ -94,7 +100,7 @@ macro_rules! policies {
                 }
             }
 
-            #[inline]
+            #[inline(always)]
             pub(super) fn enter(&self, pass: &mut AnyPass, ask: &impl Ask) -> Step {
                 match self {
                     $(Self::$kind(policy) => {
@@ -139,7 +145,7 @@ macro_rules! policies {
                 }
             }
 
-            #[inline]
+            #[inline(always)]
             fn leave(&self, pass: &mut AnyPass, outcome: &Outcome<'_>) -> Next {
                 match (self, pass) {
                     $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.leave(pass, outcome),)*
@@ -164,5 +170,15 @@ macro_rules! policies {
     };
 }
 
-// The stage list: a policy that stands here can be a stage of a stack.
-policies![CircuitBreaker, Retry, Timeout, Bulkhead, Fallback];
+// The stage list: a policy that stands here can be driven, alone and as a stage of a stack. Beside it, its timers while
+// an attempt is under way and between attempts.
+policies! {
+    CircuitBreaker: NoTimer, NoTimer;
+    Retry: NoTimer, OneTimer;
+    Timeout: OneTimer, NoTimer;
+    Bulkhead: NoTimer, OneTimer;
+    Fallback: NoTimer, NoTimer;
+}
+
+/// Six of them stand in the future of every call of a stack.
+const _: () = assert!(size_of::<AnyPass>() <= 32);

@@ -8,6 +8,7 @@ use std::{
 
 use super::stage::{AnyPass, AnyPolicy, Stage};
 use crate::{
+    drivers::timer::{NoTimer, OneTimer, Timed},
     policies::step::{Ask, Expired, Next, Policy, Step},
     vocabulary::{
         clock::{Clock, Timestamp},
@@ -38,6 +39,9 @@ const INLINE: usize = 6;
 pub struct StackPass {
     /// So many stages are entered, counted from the outside.
     depth: u8,
+    /// So many were entered when a deadline cut the call off; those beyond `depth` are abandoned once what they guard
+    /// is dropped. Zero otherwise.
+    cut: u8,
     inline: [AnyPass; INLINE],
     /// Those of a longer stack.
     more: Option<Box<[AnyPass]>>,
@@ -48,6 +52,7 @@ impl Default for StackPass {
         const OUT: AnyPass = AnyPass::Out;
         Self {
             depth: 0,
+            cut: 0,
             inline: [OUT; INLINE],
             more: None,
         }
@@ -148,10 +153,25 @@ impl Stages {
         stage.policy.refuse(ask)
     }
 
+    /// Abandons the stages that a deadline cut off.
+    #[cold]
+    fn abandon_cut(&self, pass: &mut StackPass, why: Abandoned) {
+        for at in (usize::from(pass.depth)..usize::from(pass.cut)).rev() {
+            self.0.stages[at].policy.abandon(pass.at(at), why);
+        }
+        pass.cut = 0;
+    }
+
     fn innermost(&self, pass: &StackPass) -> Option<(usize, &Stage)> {
         let at = usize::from(pass.depth).checked_sub(1)?;
         Some((at, self.0.stages.get(at)?))
     }
+}
+
+/// One timer for whichever deadline is next.
+impl Timed for Stages {
+    type Calling = OneTimer;
+    type Between = NoTimer;
 }
 
 impl Policy for Stages {
@@ -231,11 +251,7 @@ impl Policy for Stages {
                 Expired::NotYet => {}
                 Expired::Resume => return Expired::Resume,
                 Expired::Refused(rejected) => {
-                    for inner in (at + 1..usize::from(pass.depth)).rev() {
-                        self.0.stages[inner]
-                            .policy
-                            .abandon(pass.at(inner), Abandoned::TimedOut);
-                    }
+                    pass.cut = pass.depth;
                     pass.depth = u8::try_from(at).unwrap_or(u8::MAX);
                     return Expired::Refused(rejected);
                 }
@@ -246,6 +262,9 @@ impl Policy for Stages {
 
     #[inline]
     fn leave(&self, pass: &mut StackPass, outcome: &Outcome<'_>) -> Next {
+        if pass.cut > 0 {
+            self.abandon_cut(pass, Abandoned::TimedOut);
+        }
         let mut holds = false;
         let entered = usize::from(pass.depth);
         let mut at = entered;
@@ -276,6 +295,7 @@ impl Policy for Stages {
     }
 
     fn abandon(&self, pass: &mut StackPass, why: Abandoned) {
+        self.abandon_cut(pass, Abandoned::TimedOut);
         for at in (0..usize::from(pass.depth)).rev() {
             self.0.stages[at].policy.abandon(pass.at(at), why);
         }

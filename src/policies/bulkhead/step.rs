@@ -64,7 +64,7 @@ impl Policy for Bulkhead {
         self.reject(self.full())
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         if self.0.slots.try_acquire() {
             pass.phase = Phase::Inside;
@@ -106,7 +106,7 @@ impl Policy for Bulkhead {
         }))
     }
 
-    #[inline]
+    #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
         if pass.phase == Phase::Inside {
             if outcome.is_deferred() {

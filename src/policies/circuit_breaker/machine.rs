@@ -206,17 +206,19 @@ impl Machine {
                         }
                         StayEnd::Close => self.change(State::Closed, None, gate, now, changes),
                     }
-                } else if !self.probes.any_left() {
-                    let age = self.settings.max_probe_age;
-                    let earliest = now.get().as_nanos().checked_sub(age).map(Timestamp::from_nanos);
-                    if let Some(earliest) = earliest {
-                        self.probes.give_up(earliest);
-                    }
+                } else {
+                    self.give_up_probes(now.get());
                 }
             }
             _ => {}
         }
         self.publish(gate);
+    }
+
+    fn give_up_probes(&mut self, now: Timestamp) {
+        if let Some(earliest) = now.as_nanos().checked_sub(self.settings.max_probe_age) {
+            self.probes.give_up(Timestamp::from_nanos(earliest));
+        }
     }
 
     /// Records a result. One that was admitted in an earlier state changes nothing.
@@ -258,7 +260,8 @@ impl Machine {
                 }
             }
             State::HalfOpen => {
-                // A probe that was given up has no say any more.
+                // A probe that is too old, or was given up before, has no say any more.
+                self.give_up_probes(now.get());
                 if !self.probes.finish(admitted.probe) {
                     return false;
                 }

@@ -223,7 +223,7 @@ impl CircuitBreaker {
         &self.0.clock
     }
 
-    #[inline]
+    #[inline(always)]
     fn admit(&self) -> Result<Admitted, Rejected> {
         let glance = self.0.gate.glance();
         if glance.admits() {
@@ -235,6 +235,7 @@ impl CircuitBreaker {
         self.admit_in(glance)
     }
 
+    #[inline(never)]
     fn admit_in(&self, glance: Glance) -> Result<Admitted, Rejected> {
         let gate = &self.0.gate;
         let mut now = Now::of(&self.0.clock);
@@ -272,11 +273,13 @@ impl CircuitBreaker {
         self.rejection(reason, &mut Now::of(&self.0.clock))
     }
 
+    #[inline]
     fn would_refuse_now(&self) -> bool {
         let glance = self.0.gate.glance();
-        if glance.admits() {
-            return false;
-        }
+        !glance.admits() && self.would_refuse_in(glance)
+    }
+
+    fn would_refuse_in(&self, glance: Glance) -> bool {
         let mut now = Now::of(&self.0.clock);
         match glance.state() {
             State::ForcedOpen => true,
@@ -286,7 +289,7 @@ impl CircuitBreaker {
     }
 
     /// Records a result. `duration` is told when slow calls are looked at.
-    #[inline]
+    #[inline(always)]
     fn settle(&self, admitted: Admitted, verdict: Verdict, duration: Option<Duration>) {
         let gate = &self.0.gate;
         let glance = gate.glance();
@@ -302,7 +305,7 @@ impl CircuitBreaker {
     }
 
     /// Records a plain success without the lock, where it cannot change the state.
-    #[inline]
+    #[inline(always)]
     fn settle_steadily(&self, glance: Glance) -> bool {
         let gate = &self.0.gate;
         glance.is_steady()
@@ -310,6 +313,7 @@ impl CircuitBreaker {
                 || self.0.clock.now() < gate.bucket_end() && gate.tally.add(glance.tag()))
     }
 
+    #[inline(never)]
     fn settle_locked(&self, admitted: Admitted, verdict: Verdict, slow: bool) -> bool {
         let mut now = Now::of(&self.0.clock);
         self.step(&mut now, |machine, gate, now, changes| {

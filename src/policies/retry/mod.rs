@@ -47,8 +47,8 @@ struct Shared {
     observers: Observers,
     /// The number of the newest settings, times two, plus one where these have a budget.
     newest: AtomicU32,
-    /// Every settings since it was built: a call looks up, at its first failure, the ones that it began with.
-    /// So a call that succeeds at once pays one load for them.
+    /// The settings since it was built, up to the last 65 536: a call looks up, at its first failure, the ones
+    /// that it began with. So a call that succeeds at once pays one load for them.
     settings: Mutex<Vec<Arc<Settings>>>,
     /// Fixed for the life of the retry, so that a call reaches it without a lock. Asleep while the settings
     /// want none.
@@ -104,9 +104,13 @@ impl Retry {
             let mut all = lock(&self.0.settings);
             self.reconfigure_budget(&config.budget)
                 .map_err(|error| error.of(PolicyKind::Retry, &self.0.name))?;
-            let number = u32::try_from(all.len()).unwrap_or(u32::MAX);
-            let newest = number << 1 | u32::from(settings.budgeted);
-            all.push(Arc::new(settings));
+            let number = settings_number(self.0.newest.load(Ordering::Relaxed)).wrapping_add(1);
+            let newest = u32::from(number) << 1 | u32::from(settings.budgeted);
+            let settings = Arc::new(settings);
+            match all.get_mut(usize::from(number)) {
+                Some(oldest) => *oldest = settings,
+                None => all.push(settings),
+            }
             newest
         };
         self.0.newest.store(newest, Ordering::Release);
@@ -136,15 +140,21 @@ impl Retry {
         self.0.newest.load(Ordering::Acquire) & 1 == 1
     }
 
-    fn settings(&self, number: u32) -> Arc<Settings> {
+    fn settings(&self, number: u16) -> Arc<Settings> {
         let all = lock(&self.0.settings);
-        Arc::clone(&all[number as usize])
+        Arc::clone(&all[usize::from(number)])
     }
 
     #[inline]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Retry, &self.0.name, what);
     }
+}
+
+/// The number of the settings that the word of the newest ones names.
+#[allow(clippy::cast_possible_truncation)]
+const fn settings_number(newest: u32) -> u16 {
+    (newest >> 1) as u16
 }
 
 impl fmt::Debug for Retry {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Retry, config::Settings};
+use super::{Retry, config::Settings, settings_number};
 use crate::{
     policies::step::{Ask, Expired, Next, Policy, Step},
     vocabulary::{
@@ -21,13 +21,14 @@ pub struct RetryPass {
     /// The attempt that is under way, from 1.
     attempt: u16,
     /// The number of the settings that the call began with.
-    settings: u32,
+    settings: u16,
+    /// The wait before this attempt, which decorrelated backoff grows from, as a share of the longest wait:
+    /// `u16::MAX` is all of it.
+    previous: u16,
     /// When the call was first seen to take time; 0 before that.
     began: u64,
     /// When the next attempt begins, while it waits.
     wait_end: u64,
-    /// The wait before this attempt, which decorrelated backoff grows from; microseconds, 71 minutes at most.
-    previous: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,12 +63,12 @@ impl Policy for Retry {
         Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
         let newest = self.0.newest.load(Ordering::Acquire);
         pass.phase = Phase::Running;
         pass.attempt = 1;
-        pass.settings = newest >> 1;
+        pass.settings = settings_number(newest);
         if newest & 1 == 1 {
             self.0.budget.deposit();
         }
@@ -101,7 +102,7 @@ impl Policy for Retry {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
         if pass.phase != Phase::Running {
             return Next::Done;
@@ -140,7 +141,7 @@ impl Retry {
             Ok(wait) => {
                 pass.phase = Phase::Waiting;
                 pass.wait_end = now.get().after(wait).as_nanos();
-                pass.previous = u32::try_from(wait.as_micros()).unwrap_or(u32::MAX);
+                pass.previous = settings.backoff.share_of_longest(wait);
                 self.tell(|| What::Retrying { attempt, after: wait });
                 Next::Again
             }
@@ -173,7 +174,7 @@ impl Retry {
         let wait = match outcome.advice() {
             Advice::RetryAfter(hint) => hint.min(settings.max_hint),
             Advice::Retry | Advice::Stop => {
-                let previous = Duration::from_micros(u64::from(pass.previous));
+                let previous = settings.backoff.of_longest(pass.previous);
                 settings
                     .backoff
                     .wait(attempt, previous, outcome, settings.jitter, &settings.random)
