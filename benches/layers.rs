@@ -230,6 +230,7 @@ where
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "it is a table")]
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -472,11 +472,11 @@ impl Machine {
             && self.settings.consecutive_failures.is_some()
             && self.state == State::Closed;
         match (&self.window, self.state) {
-            (_, State::Disabled) => true,
+            // Disabled records nothing, and metrics only judges nothing.
+            (_, State::Disabled) | (Window::Time(_), State::MetricsOnly) => true,
             (Window::Count(window), State::Closed | State::MetricsOnly) => {
                 window.is_full_of_plain_successes() && !counts_in_a_row
             }
-            (Window::Time(_), State::MetricsOnly) => true,
             (Window::Time(window), State::Closed) => {
                 let spotless = window.totals().failed == 0 && window.totals().slow == 0;
                 (spotless || self.judged) && !counts_in_a_row
