@@ -38,8 +38,10 @@ enum Phase {
     Out,
     /// An attempt is under way.
     Running,
-    /// The next attempt waits.
+    /// The next attempt waits for its time.
     Waiting,
+    /// Its time has come; the service may still have to become ready.
+    Due,
 }
 
 impl Policy for Retry {
@@ -83,7 +85,7 @@ impl Policy for Retry {
 
     fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
         match pass.phase {
-            Phase::Out => None,
+            Phase::Out | Phase::Due => None,
             Phase::Running => {
                 if pass.began == 0 {
                     pass.began = now.as_nanos();
@@ -96,6 +98,7 @@ impl Policy for Retry {
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
         if pass.phase == Phase::Waiting && now.as_nanos() >= pass.wait_end {
+            pass.phase = Phase::Due;
             Expired::Resume
         } else {
             Expired::NotYet
