@@ -90,6 +90,18 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// An attempt ended, or a refusal or an answer took its place.
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next;
 
+    /// Whether it takes a plain success as one. Where not, each outcome is judged.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        true
+    }
+
+    /// The same as [`leave`](Policy::leave) with a plain success, which is how most attempts end.
+    #[inline(always)]
+    fn succeed(&self, pass: &mut Self::Pass) -> Next {
+        self.leave(pass, &Outcome::success())
+    }
+
     /// The call ended without an outcome.
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned);
 

@@ -135,7 +135,7 @@ impl Timeout {
         self.0.observers.add(observer);
     }
 
-    #[inline]
+    #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Timeout, &self.0.name, what);
     }

@@ -153,6 +153,14 @@ macro_rules! policies {
                 }
             }
 
+            #[inline(always)]
+            pub(super) fn succeed(&self, pass: &mut AnyPass) -> Next {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.succeed(pass),)*
+                    _ => Next::Done,
+                }
+            }
+
             pub(super) fn abandon(&self, pass: &mut AnyPass, why: Abandoned) {
                 match (self, pass) {
                     $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.abandon(pass, why),)*

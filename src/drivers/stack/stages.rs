@@ -29,6 +29,8 @@ struct List {
     stages: Box<[Stage]>,
     name: Arc<str>,
     clock: Clock,
+    /// Whether no stage sees outcomes by rules of its own.
+    is_plain: bool,
 }
 
 /// Stages that a call passes without an allocation.
@@ -69,6 +71,17 @@ impl StackPass {
     }
 }
 
+impl StackPass {
+    /// The stage `at` asked for something that comes before the stages outside of it are left.
+    #[cold]
+    fn stop_at(&mut self, at: usize, next: Next) -> Next {
+        // Who asked for another attempt stays entered; who answers has left.
+        let depth = if next == Next::Again { at + 1 } else { at };
+        self.depth = u8::try_from(depth).unwrap_or(u8::MAX);
+        next
+    }
+}
+
 impl Stages {
     pub(super) fn new(stages: Vec<Stage>) -> Self {
         let name = stages
@@ -77,10 +90,12 @@ impl Stages {
         let clock = stages
             .first()
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
+        let is_plain = stages.iter().all(|stage| stage.rules.is_none());
         Self(Arc::new(List {
             stages: stages.into(),
             name,
             clock,
+            is_plain,
         }))
     }
 
@@ -281,15 +296,28 @@ impl Policy for Stages {
                             self.0.stages[inner].leave(pass.at(inner), &now);
                         }
                     }
-                    // Who asked for another attempt stays entered; who answers has left.
-                    let depth = if next == Next::Again { at + 1 } else { at };
-                    pass.depth = u8::try_from(depth).unwrap_or(u8::MAX);
-                    return next;
+                    return pass.stop_at(at, next);
                 }
             }
         }
         if holds {
             return Next::Hold;
+        }
+        Next::Done
+    }
+
+    fn is_plain(&self) -> bool {
+        self.0.is_plain
+    }
+
+    #[inline]
+    fn succeed(&self, pass: &mut StackPass) -> Next {
+        let stages = &self.0.stages[..usize::from(pass.depth)];
+        for (at, stage) in stages.iter().enumerate().rev() {
+            let next = stage.policy.succeed(pass.at(at));
+            if next != Next::Done {
+                return pass.stop_at(at, next);
+            }
         }
         Next::Done
     }

@@ -378,7 +378,7 @@ impl CircuitBreaker {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0
             .observers

@@ -98,31 +98,7 @@ impl Policy for CircuitBreaker {
         None
     }
 
-    #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
-        if pass.watch == Watch::Not && outcome.is_plain_success() {
-            // Most calls, by far.
-            pass.watch = Watch::Out;
-            self.settle(pass.admitted(), Verdict::Success, None);
-            return Next::Done;
-        }
-        self.leave_timed(pass, outcome)
-    }
-
-    fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
-        let pending = match std::mem::take(&mut pass.watch) {
-            Watch::Out => return,
-            // It was never pending: a timer cannot have run out, and a drop says nothing about the service.
-            Watch::Not | Watch::Stopwatch => None,
-            Watch::Clock => Some(self.since(pass.began)),
-        };
-        self.settle_abandoned(pass.admitted(), why, pending);
-    }
-}
-
-impl CircuitBreaker {
-    #[inline(never)]
-    fn leave_timed(&self, pass: &mut CircuitBreakerPass, outcome: &Outcome<'_>) -> Next {
         if pass.watch == Watch::Out {
             return Next::Done;
         }
@@ -139,6 +115,28 @@ impl CircuitBreaker {
         Next::Done
     }
 
+    #[inline(always)]
+    fn succeed(&self, pass: &mut Self::Pass) -> Next {
+        if pass.watch != Watch::Not {
+            return self.leave(pass, &Outcome::success());
+        }
+        pass.watch = Watch::Out;
+        self.settle(pass.admitted(), Verdict::Success, None);
+        Next::Done
+    }
+
+    fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
+        let pending = match std::mem::take(&mut pass.watch) {
+            Watch::Out => return,
+            // It was never pending: a timer cannot have run out, and a drop says nothing about the service.
+            Watch::Not | Watch::Stopwatch => None,
+            Watch::Clock => Some(self.since(pass.began)),
+        };
+        self.settle_abandoned(pass.admitted(), why, pending);
+    }
+}
+
+impl CircuitBreaker {
     fn since(&self, began: u64) -> Duration {
         self.0.clock.now().since(Timestamp::from_nanos(began))
     }

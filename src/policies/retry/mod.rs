@@ -145,7 +145,7 @@ impl Retry {
         Arc::clone(&all[usize::from(number)])
     }
 
-    #[inline]
+    #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Retry, &self.0.name, what);
     }

@@ -105,7 +105,6 @@ impl Policy for Retry {
         }
     }
 
-    #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
         if pass.phase != Phase::Running {
             return Next::Done;
@@ -120,6 +119,15 @@ impl Policy for Retry {
             return Next::Done;
         }
         self.leave_failed(pass, outcome)
+    }
+
+    #[inline(always)]
+    fn succeed(&self, pass: &mut Self::Pass) -> Next {
+        if pass.phase == Phase::Running && pass.attempt == 1 {
+            pass.phase = Phase::Out;
+            return Next::Done;
+        }
+        self.leave(pass, &Outcome::success())
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
