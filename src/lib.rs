@@ -56,7 +56,7 @@ pub use crate::{
         retry::{
             BudgetChoice, Retry, RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot, RetryConfig, RetryPass,
         },
-        step::{Ask, Expired, Next, Policy, Step},
+        step::{Ask, Expired, Next, Policy, Refuser, Step},
         timeout::{Timeout, TimeoutConfig, TimeoutPass},
     },
     vocabulary::{

@@ -276,14 +276,14 @@ impl<A: Attempts> Driven<A> {
                     }
                     // `poll_deadline` ends it.
                     Wait::Time => return Poll::Pending,
-                    Wait::ReadyToResume if attempts.policy().would_refuse_resumed(this.pass) => {
-                        Step::Refused(
-                            attempts
-                                .policy()
-                                .refuse_resumed(this.pass, &AskAttempts(&*attempts)),
-                        )
-                    }
                     Wait::ReadyToEnter | Wait::ReadyToResume | Wait::ReadyToCall => {
+                        let policy = attempts.policy();
+                        if *wait == Wait::ReadyToResume
+                            && let Some(by) = policy.would_refuse_resumed(this.pass, A::MAY_WAIT)
+                        {
+                            let rejected = policy.refuse_resumed(by, this.pass, &AskAttempts(&*attempts));
+                            return Poll::Ready(Some(Err(attempts.reject(rejected))));
+                        }
                         *this.running = true;
                         let polled = attempts.poll_ready(next, cx);
                         *this.running = false;

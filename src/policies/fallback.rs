@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    policies::step::{Ask, Next, Policy, Step},
+    policies::step::{Ask, Next, Policy, Refuser, Step},
     vocabulary::{
         clock::Clock,
         event::{Observer, Observers, PolicyKind, What},
@@ -88,11 +88,11 @@ impl Policy for Fallback {
         &self.0.clock
     }
 
-    fn would_refuse(&self) -> bool {
-        false
+    fn would_refuse(&self, _may_wait: bool) -> Option<Refuser> {
+        None
     }
 
-    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
+    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
         Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 

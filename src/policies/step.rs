@@ -40,13 +40,14 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// The clock that this policy lives by.
     fn clock(&self) -> &Clock;
 
-    /// Whether a call that came now would be refused, so that it need not wait for the service's readiness.
-    fn would_refuse(&self) -> bool;
+    /// Whether a call that came now would be refused, so that it need not wait for the service's readiness; and
+    /// by whom. `may_wait`: whether it could wait in a queue.
+    fn would_refuse(&self, may_wait: bool) -> Option<Refuser>;
 
-    /// The rejection of a call that arrived while [`would_refuse`](Policy::would_refuse) answered true,
-    /// whatever it would answer now: the service was not polled ready. What lies around the policy that
-    /// refuses is entered, and left by the rejection.
-    fn refuse(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected;
+    /// The rejection of a call that arrived when [`would_refuse`](Policy::would_refuse) had named `by`, whatever it
+    /// would answer now: the service was not polled ready. What lies around the policy that refuses is entered, and
+    /// left by the rejection.
+    fn refuse(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected;
 
     /// A call arrives.
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step;
@@ -63,15 +64,15 @@ pub trait Policy: Clone + Send + Sync + 'static {
         Step::Call
     }
 
-    /// Whether [`resume`](Policy::resume) would be refused, so that it need not wait for readiness.
-    fn would_refuse_resumed(&self, pass: &Self::Pass) -> bool {
-        let _ = pass;
-        false
+    /// Whether [`resume`](Policy::resume) would be refused, so that it need not wait for readiness; and by whom.
+    fn would_refuse_resumed(&self, pass: &Self::Pass, may_wait: bool) -> Option<Refuser> {
+        let _ = (pass, may_wait);
+        None
     }
 
     /// The same as [`refuse`](Policy::refuse), for an attempt that would be refused when resumed.
-    fn refuse_resumed(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
-        self.refuse(pass, ask)
+    fn refuse_resumed(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+        self.refuse(by, pass, ask)
     }
 
     /// Something is pending for the first time since a step: until when may it be?
@@ -120,6 +121,10 @@ pub trait Ask {
     /// Whether it can wait in a queue: only where the service can be had again afterwards.
     fn may_wait(&self) -> bool;
 }
+
+/// Which policy refuses: its place in a list, counted from the outside. A policy by itself is the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refuser(pub(crate) u8);
 
 /// What follows an arrival.
 #[derive(Debug)]

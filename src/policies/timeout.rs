@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    policies::step::{Ask, Expired, Next, Policy, Step},
+    policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
     vocabulary::{
         clock::{Clock, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
@@ -183,11 +183,11 @@ impl Policy for Timeout {
         &self.0.clock
     }
 
-    fn would_refuse(&self) -> bool {
-        false
+    fn would_refuse(&self, _may_wait: bool) -> Option<Refuser> {
+        None
     }
 
-    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
+    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
         Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 

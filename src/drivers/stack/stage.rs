@@ -13,7 +13,7 @@ use crate::{
         circuit_breaker::CircuitBreaker,
         fallback::Fallback,
         retry::Retry,
-        step::{Ask, Expired, Next, Policy, Step},
+        step::{Ask, Expired, Next, Policy, Refuser, Step},
         timeout::Timeout,
     },
     vocabulary::{
@@ -90,13 +90,13 @@ macro_rules! policies {
             }
 
             #[inline]
-            pub(super) fn would_refuse(&self) -> bool {
-                match self { $(Self::$kind(policy) => Policy::would_refuse(policy),)* }
+            pub(super) fn would_refuse(&self, may_wait: bool) -> bool {
+                match self { $(Self::$kind(policy) => Policy::would_refuse(policy, may_wait).is_some(),)* }
             }
 
             pub(super) fn refuse(&self, ask: &impl Ask) -> Rejected {
                 match self {
-                    $(Self::$kind(policy) => policy.refuse(&mut <$kind as Policy>::Pass::default(), ask),)*
+                    $(Self::$kind(policy) => policy.refuse(Refuser::default(), &mut <$kind as Policy>::Pass::default(), ask),)*
                 }
             }
 

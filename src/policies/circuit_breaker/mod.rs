@@ -39,7 +39,7 @@ pub use self::{
     step::CircuitBreakerPass,
 };
 use crate::vocabulary::{
-    clock::{Clock, Now, nanos},
+    clock::{Clock, Now, Timestamp, nanos},
     event::{Observer, Observers, PolicyKind, What},
     outcome::{Abandoned, Verdict},
     rejected::{Reason, Rejected},
@@ -253,7 +253,9 @@ impl CircuitBreaker {
     fn rejection(&self, reason: Reason, now: &mut Now<'_>) -> Rejected {
         self.0.gate.count_refusal();
         let retry_after = match reason {
-            Reason::Open(_) => Some(self.0.gate.until().since(now.get())),
+            Reason::Open(_) if self.0.gate.until() != Timestamp::MAX => {
+                Some(self.0.gate.until().since(now.get()))
+            }
             _ => None,
         };
         let rejected = Rejected::new(Arc::clone(&self.0.name), reason).with_retry_after(retry_after);
@@ -265,10 +267,11 @@ impl CircuitBreaker {
     fn refuse_unready(&self) -> Rejected {
         let reason = match self.state() {
             State::ForcedOpen => Reason::ForcedOpen,
+            State::Open => Reason::Open(self.0.gate.cause()),
             State::HalfOpen => Reason::ProbesTaken {
                 probes: lock(&self.0.machine).probes(),
             },
-            _ => Reason::Open(self.0.gate.cause()),
+            State::Closed | State::Disabled | State::MetricsOnly => Reason::WasOpen,
         };
         self.rejection(reason, &mut Now::of(&self.0.clock))
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{CircuitBreaker, machine::Admitted};
 use crate::{
-    policies::step::{Ask, Next, Policy, Step},
+    policies::step::{Ask, Next, Policy, Refuser, Step},
     vocabulary::{
         clock::{Clock, Stopwatch, Timestamp},
         outcome::{Abandoned, Outcome, Verdict},
@@ -59,11 +59,11 @@ impl Policy for CircuitBreaker {
     }
 
     #[inline]
-    fn would_refuse(&self) -> bool {
-        self.would_refuse_now()
+    fn would_refuse(&self, _may_wait: bool) -> Option<Refuser> {
+        self.would_refuse_now().then_some(Refuser::default())
     }
 
-    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
+    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
         self.refuse_unready()
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Retry, config::Settings, settings_number};
 use crate::{
-    policies::step::{Ask, Expired, Next, Policy, Step},
+    policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
     vocabulary::{
         clock::{Clock, Now, Timestamp},
         event::{GaveUp, What},
@@ -57,11 +57,11 @@ impl Policy for Retry {
         &self.0.clock
     }
 
-    fn would_refuse(&self) -> bool {
-        false
+    fn would_refuse(&self, _may_wait: bool) -> Option<Refuser> {
+        None
     }
 
-    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
+    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
         Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 
