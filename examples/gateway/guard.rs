@@ -25,6 +25,10 @@ pub(crate) type Forward = BoxCloneSyncService<Outgoing, Answer, BoxError>;
 /// The policies' name, in errors and events.
 const NAME: &str = "upstream";
 
+/// Twice what the slow upstream needs, twenty times what the healthy one does. No retry begins later either: after
+/// an attempt that hung another would hang as well.
+const ATTEMPT: Duration = Duration::from_millis(500);
+
 /// The longest that the circuit breaker lets a recovered upstream wait for its probes.
 pub(crate) const LONGEST_OPEN: Duration = Duration::from_millis(500);
 
@@ -92,7 +96,7 @@ impl Guard {
     pub(crate) fn stack() -> Result<Self, BoxError> {
         let retry = RetryConfig::new()
             .max_attempts(3)
-            .max_elapsed(Duration::from_secs(1))
+            .max_elapsed(ATTEMPT)
             .backoff(Backoff::exponential(
                 Duration::from_millis(25),
                 2.0,
@@ -107,7 +111,7 @@ impl Guard {
             .open_growth(2.0, LONGEST_OPEN)
             .probes(3)
             .build(NAME)?;
-        let timeout = TimeoutConfig::new(Duration::from_millis(500)).build(NAME)?;
+        let timeout = TimeoutConfig::new(ATTEMPT).build(NAME)?;
         let bulkhead = BulkheadConfig::new(16).build(NAME)?;
 
         let counts = Arc::new(Counts::default());
@@ -136,8 +140,8 @@ impl Guard {
             return &[];
         }
         &[
-            "retry: up to 3 attempts, where the method may be repeated, within 1 s; in all, at most\n    \
-             as many retries as 20 % of the calls and 3 a second",
+            "retry: up to 3 attempts, where the method may be repeated, none begun later than 500 ms after\n    \
+             the call; in all, at most as many retries as 20 % of the calls and 3 a second",
             "circuit breaker: opens when half of the last 50 attempts failed (an error, a 5xx or a\n    \
              timeout); after 250 ms, and then every 500 ms, 3 probes decide whether it closes again",
             "timeout: 500 ms for each attempt",
