@@ -3,13 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    policies::step::{Ask, Next, Policy, Refuser, Step},
+    policies::step::{Ask, Next, Policy, Step},
     vocabulary::{
         clock::Clock,
         event::{Observer, Observers, PolicyKind, What},
         outcome::{Abandoned, Outcome, Verdict},
         predicate::Predicate,
-        rejected::{Reason, Rejected},
     },
 };
 
@@ -86,14 +85,6 @@ impl Policy for Fallback {
 
     fn clock(&self) -> &Clock {
         &self.0.clock
-    }
-
-    fn would_refuse(&self, _may_wait: bool) -> Option<Refuser> {
-        None
-    }
-
-    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
-        Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 
     #[inline(always)]

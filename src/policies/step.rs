@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use std::{
 use crate::vocabulary::{
     clock::{Clock, Timestamp},
     outcome::{Abandoned, Outcome},
-    rejected::Rejected,
+    rejected::{Reason, Rejected},
 };
 
 /// One policy, or a list of them, as steps around a call.
@@ -35,19 +36,27 @@ pub trait Policy: Clone + Send + Sync + 'static {
     const JUDGES: bool;
 
     /// The name, for a rejection that is not of this policy's own making.
-    fn name(&self) -> &std::sync::Arc<str>;
+    fn name(&self) -> &Arc<str>;
 
     /// The clock that this policy lives by.
     fn clock(&self) -> &Clock;
 
     /// Whether a call that came now would be refused, so that it need not wait for the service's readiness; and
     /// by whom. `may_wait`: whether it could wait in a queue.
-    fn would_refuse(&self, may_wait: bool) -> Option<Refuser>;
+    /// The default never refuses.
+    #[inline(always)]
+    fn would_refuse(&self, may_wait: bool) -> Option<Refuser> {
+        let _ = may_wait;
+        None
+    }
 
     /// The rejection of a call that arrived when [`would_refuse`](Policy::would_refuse) had named `by`, whatever it
     /// would answer now: the service was not polled ready. What lies around the policy that refuses is entered, and
     /// left by the rejection.
-    fn refuse(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected;
+    fn refuse(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+        let _ = (by, pass, ask);
+        Rejected::new(Arc::clone(self.name()), Reason::NotPolledReady)
+    }
 
     /// A call arrives.
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step;

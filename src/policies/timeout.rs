@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
+    policies::step::{Ask, Expired, Next, Policy, Step},
     vocabulary::{
         clock::{Clock, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
@@ -181,14 +181,6 @@ impl Policy for Timeout {
 
     fn clock(&self) -> &Clock {
         &self.0.clock
-    }
-
-    fn would_refuse(&self, _may_wait: bool) -> Option<Refuser> {
-        None
-    }
-
-    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
-        Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 
     #[inline(always)]

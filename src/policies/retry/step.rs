@@ -4,12 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Retry, config::Settings, settings_number};
 use crate::{
-    policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
+    policies::step::{Ask, Expired, Next, Policy, Step},
     vocabulary::{
         clock::{Clock, Now, Timestamp},
         event::{GaveUp, What},
         outcome::{Abandoned, Advice, Outcome, Verdict},
-        rejected::{Reason, Rejected},
         sync::Ordering,
     },
 };
@@ -55,14 +54,6 @@ impl Policy for Retry {
 
     fn clock(&self) -> &Clock {
         &self.0.clock
-    }
-
-    fn would_refuse(&self, _may_wait: bool) -> Option<Refuser> {
-        None
-    }
-
-    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
-        Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 
     #[inline(always)]
