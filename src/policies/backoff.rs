@@ -188,6 +188,6 @@ pub(crate) fn growth(initial: Duration, factor: f64, max: Duration, exponent: u3
 }
 
 /// That share of a duration; `unit` is from 0 to 1.
-fn share(duration: Duration, unit: f64) -> Duration {
+pub(crate) fn share(duration: Duration, unit: f64) -> Duration {
     Duration::try_from_secs_f64(duration.as_secs_f64() * unit).map_or(duration, |part| part.min(duration))
 }

@@ -229,10 +229,21 @@ impl fmt::Display for Rejected {
             RejectedKind::NotReady => write!(f, "policy `{policy}`: {reason}")?,
         }
         match self.retry_after() {
-            Some(after) => write!(f, "; retry in {after:?}"),
+            // Nobody waits for parts of a millisecond.
+            Some(after) => write!(
+                f,
+                "; retry in {:?}",
+                Duration::from_millis(round_up_millis(after))
+            ),
             None => Ok(()),
         }
     }
+}
+
+fn round_up_millis(duration: Duration) -> u64 {
+    // A nanosecond over is what tells the end of a wait from what comes after it.
+    let nanos = nanos(duration).saturating_sub(1);
+    nanos.div_ceil(1_000_000).max(1)
 }
 
 impl std::error::Error for Rejected {}

@@ -231,6 +231,10 @@ impl Machine {
         now: &mut Now<'_>,
         changes: &mut Changes,
     ) -> bool {
+        if self.state == State::HalfOpen {
+            // A stay that is over, or a probe that is too old, decides nothing any more.
+            self.make_due_changes(gate, now, changes, false);
+        }
         if admitted.generation != self.generation {
             return false;
         }
@@ -260,8 +264,7 @@ impl Machine {
                 }
             }
             State::HalfOpen => {
-                // A probe that is too old, or was given up before, has no say any more.
-                self.give_up_probes(now.get());
+                // A probe that was given up has no say any more.
                 if !self.probes.finish(admitted.probe) {
                     return false;
                 }
@@ -495,6 +498,7 @@ impl Machine {
             Window::Time(window) if tallied => window.bucket_end(),
             _ => Timestamp::MAX,
         };
-        gate.publish(glance, self.until, self.cause, end);
+        let opening = (self.state == State::Open).then_some((self.until, self.cause));
+        gate.publish(glance, opening, end);
     }
 }
