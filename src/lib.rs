@@ -60,7 +60,7 @@ pub use crate::{
         timeout::{Timeout, TimeoutConfig, TimeoutPass},
     },
     vocabulary::{
-        clock::{Clock, ClockHand, Timestamp},
+        clock::{Clock, ClockHand, Now, Timestamp},
         error::{Error, HoldsRejected, find_rejected},
         event::{Event, GaveUp, Observer, PolicyKind, What},
         outcome::{Abandoned, Advice, Outcome, Verdict},

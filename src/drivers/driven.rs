@@ -18,6 +18,7 @@ use crate::{
     },
     policies::step::{Expired, Next, Policy, Step},
     vocabulary::{
+        clock::Now,
         outcome::Outcome,
         rejected::{Reason, Rejected},
     },
@@ -405,7 +406,7 @@ fn poll_expired<P: Policy, T: Timer>(
     loop {
         if !*pended {
             *pended = true;
-            let deadline = policy.pended(pass, policy.clock().now());
+            let deadline = policy.pended(pass, &mut Now::of(policy.clock()));
             timer
                 .as_mut()
                 .arm(deadline.map(|deadline| policy.clock().timer(deadline)));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::vocabulary::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, Now, Timestamp},
     outcome::{Abandoned, Outcome},
     rejected::{Reason, Rejected},
 };
@@ -85,7 +85,7 @@ pub trait Policy: Clone + Send + Sync + 'static {
     }
 
     /// Something is pending for the first time since a step: until when may it be?
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         let _ = (pass, now);
         None
     }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     policies::step::{Ask, Expired, Next, Policy, Step},
     vocabulary::{
-        clock::{Clock, Timestamp, nanos},
+        clock::{Clock, Now, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
         outcome::{Abandoned, Outcome},
         rejected::{Reason, Rejected},
@@ -193,12 +193,12 @@ impl Policy for Timeout {
         Step::Call
     }
 
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase {
             Phase::Out => return None,
             Phase::Untimed => {
                 pass.phase = Phase::Timed;
-                pass.deadline = now.as_nanos().saturating_add(pass.limit);
+                pass.deadline = now.get().as_nanos().saturating_add(pass.limit);
             }
             Phase::Timed => {}
         }

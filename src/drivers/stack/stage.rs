@@ -17,7 +17,7 @@ use crate::{
         timeout::Timeout,
     },
     vocabulary::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Now, Timestamp},
         event::PolicyKind,
         outcome::{Abandoned, Outcome},
         predicate::Rules,
@@ -131,7 +131,7 @@ macro_rules! policies {
                 }
             }
 
-            pub(super) fn pended(&self, pass: &mut AnyPass, now: Timestamp) -> Option<Timestamp> {
+            pub(super) fn pended(&self, pass: &mut AnyPass, now: &mut Now<'_>) -> Option<Timestamp> {
                 match (self, pass) {
                     $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.pended(pass, now),)*
                     _ => None,

@@ -11,7 +11,7 @@ use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
     policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
     vocabulary::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Now, Timestamp},
         event::PolicyKind,
         outcome::{Abandoned, Outcome},
         rejected::Rejected,
@@ -247,7 +247,7 @@ impl Policy for Stages {
         self.refuse_at(by, pass, ask)
     }
 
-    fn pended(&self, pass: &mut StackPass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut StackPass, now: &mut Now<'_>) -> Option<Timestamp> {
         let entered = self.0.stages.iter().enumerate().take(usize::from(pass.depth));
         entered
             .filter_map(|(at, stage)| stage.policy.pended(pass.at(at), now))

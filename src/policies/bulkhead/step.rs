@@ -10,7 +10,7 @@ use super::{Bulkhead, slots::Arrival};
 use crate::{
     policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
     vocabulary::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Now, Timestamp},
         event::What,
         outcome::{Abandoned, Outcome},
         rejected::{Reason, Rejected},
@@ -81,12 +81,12 @@ impl Policy for Bulkhead {
         })
     }
 
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase {
             Phase::Out | Phase::Inside => return None,
             Phase::Queued => {
                 pass.phase = Phase::Waiting;
-                pass.deadline = now.as_nanos().saturating_add(pass.wait);
+                pass.deadline = now.get().as_nanos().saturating_add(pass.wait);
             }
             Phase::Waiting => {}
         }

@@ -6,7 +6,7 @@ use super::{CircuitBreaker, machine::Admitted};
 use crate::{
     policies::step::{Ask, Next, Policy, Refuser, Step},
     vocabulary::{
-        clock::{Clock, Stopwatch, Timestamp},
+        clock::{Clock, Now, Stopwatch, Timestamp},
         outcome::{Abandoned, Outcome, Verdict},
         rejected::Rejected,
     },
@@ -85,13 +85,14 @@ impl Policy for CircuitBreaker {
         }
     }
 
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         let already = match pass.watch {
             Watch::Out | Watch::Clock => return None,
             Watch::Not => Duration::ZERO,
             Watch::Stopwatch => self.0.clock.elapsed(Stopwatch::from_raw(pass.began)),
         };
         pass.began = now
+            .get()
             .as_nanos()
             .saturating_sub(crate::vocabulary::clock::nanos(already));
         pass.watch = Watch::Clock;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Retry, config::Settings, settings_number};
+use super::{BUDGETED, Retry, TIMED, config::Settings, settings_number};
 use crate::{
     policies::step::{Ask, Expired, Next, Policy, Step},
     vocabulary::{
@@ -24,7 +24,9 @@ pub struct RetryPass {
     /// The wait before this attempt, which decorrelated backoff grows from, as a share of the longest wait:
     /// `u16::MAX` is all of it.
     previous: u16,
-    /// When the call was first seen to take time; 0 before that.
+    /// Whether these limit the time that the call may take.
+    timed: bool,
+    /// When the call was first seen to take time, where that is limited; 0 before that.
     began: u64,
     /// When the next attempt begins, while it waits.
     wait_end: u64,
@@ -62,7 +64,8 @@ impl Policy for Retry {
         pass.phase = Phase::Running;
         pass.attempt = 1;
         pass.settings = settings_number(newest);
-        if newest & 1 == 1 {
+        pass.timed = newest & TIMED != 0;
+        if newest & BUDGETED != 0 {
             self.0.budget.deposit();
         }
         Step::Call
@@ -74,12 +77,12 @@ impl Policy for Retry {
         Step::Call
     }
 
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase {
             Phase::Out | Phase::Due => None,
             Phase::Running => {
-                if pass.began == 0 {
-                    pass.began = now.as_nanos();
+                if pass.began == 0 && pass.timed {
+                    pass.began = now.get().as_nanos();
                 }
                 None
             }
