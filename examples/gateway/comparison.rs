@@ -138,6 +138,8 @@ impl Comparison<'_> {
         if let Some(times) = self.sick(99) {
             table.row("  begun while the upstream was sick, ms", times.map(millis));
         }
+        let longest = self.both(|pass| millis(percentile(&pass.calls, 100)));
+        table.row("longest of all calls, ms", longest);
         if let Some(times) = self.recovery() {
             table.row("back to normal after the upstream was, s (*)", times.map(seconds));
             let _ = write!(
