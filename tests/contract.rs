@@ -967,6 +967,51 @@ where
     assert_eq!(service.oneshot(3).await.unwrap(), 3);
 }
 
+/// A bulkhead of one, below a retry.
+macro_rules! bulkhead_below_a_retry {
+    ($($test:ident)*) => { $(
+        mod $test {
+            use super::*;
+
+            for_every! { @with $test, a_bulkhead(), bulkhead:
+                nest = ServiceBuilder::new()
+                    .layer(RetryLayer::new(a_retry()))
+                    .layer(BulkheadLayer::new(bulkhead)),
+                stack = Stack::builder().retry(a_retry()).bulkhead(bulkhead).build().unwrap(),
+                stack_of_four = Stack::builder()
+                    .timeout(a_timeout())
+                    .retry(a_retry())
+                    .circuit_breaker(a_breaker())
+                    .bulkhead(bulkhead)
+                    .build()
+                    .unwrap(),
+            }
+        }
+    )* };
+}
+
+bulkhead_below_a_retry! {
+    another_attempt_that_is_queued_holds_no_readiness
+}
+
+async fn another_attempt_that_is_queued_holds_no_readiness<L>(layer: L, bulkhead: Bulkhead)
+where
+    L: Layer<ConcurrencyLimit<Strict>, Service: Serves>,
+{
+    let (strict, seen) = Strict::replying(|n| if n == 0 { Reply::Err } else { Reply::Ok });
+    let (limit, permits) = two_permits();
+    let call = tokio::spawn(layer.layer(limit.layer(strict)).oneshot(1));
+    tokio::time::sleep(BACKOFF / 2).await;
+    assert_eq!(seen.calls(), 1);
+    let slot = bulkhead.try_acquire().unwrap();
+    tokio::time::sleep(BACKOFF).await;
+    assert_eq!((bulkhead.snapshot().queued, seen.calls()), (1, 1));
+    assert_eq!(permits.available_permits(), 2);
+    drop(slot);
+    assert_eq!(call.await.unwrap().unwrap(), 1);
+    assert_eq!(permits.available_permits(), 2);
+}
+
 /// A permit that comes free in the backoff is somebody else's for as long as that one needs it.
 #[tokio::test(start_paused = true)]
 async fn a_backoff_lets_others_through_a_limit_of_one() {
@@ -996,9 +1041,10 @@ async fn a_queue_holds_no_place_in_a_buffer() {
     let calls: Vec<_> = (0..4)
         .map(|request| tokio::spawn(service.clone().oneshot(request)))
         .collect();
-    while bulkhead.snapshot().queued < 4 {
+    for _ in 0..100 {
         tokio::task::yield_now().await;
     }
+    assert_eq!(bulkhead.snapshot().queued, 4);
     drop(slot);
     for (request, call) in (0..).zip(calls) {
         assert_eq!(call.await.unwrap().unwrap(), request);
