@@ -639,20 +639,6 @@ async fn a_dropped_call_is_gone_before_its_slot_is_free() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_finished_call_is_gone_before_its_slot_is_free() {
-    let (lab, bulkhead) = (Lab::new(), bulkhead(1, 0));
-    let seen = watch(&lab, &bulkhead);
-    let stack = Stack::builder().bulkhead(bulkhead.clone()).build().unwrap();
-    let alone = BulkheadLayer::new(bulkhead.clone()).layer(lab.clone());
-    for mut service in [Boxed::new(alone), Boxed::new(stack.layer(lab.clone()))] {
-        let mut call = Call::pending(&mut service, 1);
-        lab.order(1, Order::Succeed);
-        call.poll().succeeded();
-        assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), [1]);
-    }
-}
-
 // ---- The retry.
 
 #[tokio::test(start_paused = true)]
