@@ -198,6 +198,11 @@ impl RetryBudget {
         })
     }
 
+    /// Puts one retry back that was withdrawn and not made.
+    pub fn give_back(&self) {
+        self.look(Ledger::give_back);
+    }
+
     /// Counts of one moment.
     pub fn snapshot(&self) -> RetryBudgetSnapshot {
         self.look(|ledger| {
@@ -276,6 +281,17 @@ impl Ledger {
     fn at(&mut self, number: u64) -> &mut Bucket {
         // The remainder of a division by 10 fits.
         &mut self.buckets[usize::try_from(number % BUCKETS as u64).unwrap_or(0)]
+    }
+
+    /// Takes back the newest retry. It may be another than the one that was not made: they count alike.
+    fn give_back(&mut self) {
+        for age in 0..BUCKETS as u64 {
+            let bucket = self.at(self.newest.wrapping_sub(age));
+            if bucket.retries > 0 {
+                bucket.retries -= 1;
+                return;
+            }
+        }
     }
 
     fn totals(&self) -> Bucket {
