@@ -2,6 +2,7 @@
 //! bulkhead as [`tower::Layer`]s that compose in any order.
 
 mod drivers;
+mod edges;
 mod policies;
 mod vocabulary;
 
@@ -50,5 +51,9 @@ pub use crate::{
         rejected::{OpenCause, Reason, Rejected, RejectedKind},
         settings::ConfigError,
         state::State,
+        status::StatusSet,
     },
 };
+
+#[cfg(feature = "http")]
+pub use crate::edges::http;

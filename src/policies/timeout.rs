@@ -225,7 +225,10 @@ impl Policy for Timeout {
     }
 
     #[inline(always)]
-    fn leave(&self, pass: &mut Self::Pass, _outcome: &Outcome<'_>) -> Next {
+    fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
+        if outcome.is_deferred() && outcome.is_timed() && pass.phase != Phase::Out {
+            return Next::Hold;
+        }
         pass.phase = Phase::Out;
         Next::Done
     }

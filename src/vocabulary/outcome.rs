@@ -41,6 +41,7 @@ pub struct Outcome<'a> {
     status: Option<u16>,
     repeatable: bool,
     deferred: bool,
+    timed: bool,
 }
 
 impl<'a> Outcome<'a> {
@@ -54,6 +55,7 @@ impl<'a> Outcome<'a> {
             status: None,
             repeatable: true,
             deferred: false,
+            timed: false,
         }
     }
 
@@ -137,6 +139,12 @@ impl<'a> Outcome<'a> {
         self.deferred
     }
 
+    /// Whether the call's timeouts run on until the verdict that is put off; see
+    /// [`is_deferred`](Outcome::is_deferred).
+    pub const fn is_timed(&self) -> bool {
+        self.timed
+    }
+
     /// The same with another verdict.
     #[must_use]
     pub const fn with_verdict(mut self, verdict: Verdict) -> Self {
@@ -169,6 +177,13 @@ impl<'a> Outcome<'a> {
     #[must_use]
     pub const fn with_deferred(mut self, deferred: bool) -> Self {
         self.deferred = deferred;
+        self
+    }
+
+    /// The same with the call's timeouts running on until the verdict that is put off (`true`), or ending now.
+    #[must_use]
+    pub const fn with_timed(mut self, timed: bool) -> Self {
+        self.timed = timed;
         self
     }
 }
