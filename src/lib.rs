@@ -55,5 +55,7 @@ pub use crate::{
     },
 };
 
+#[cfg(feature = "axum")]
+pub use crate::edges::axum;
 #[cfg(feature = "http")]
 pub use crate::edges::http;

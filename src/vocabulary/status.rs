@@ -163,7 +163,7 @@ impl fmt::Display for StatusSet {
                 last += 1;
             }
             // Whole classes are written as such.
-            let end = if status % 100 == 0 && last >= status + 99 {
+            let end = if status.is_multiple_of(100) && last >= status + 99 {
                 status + 99
             } else {
                 last.min(status - status % 100 + 99)

@@ -369,7 +369,12 @@ where
         held: Held<P>,
     ) -> Response<ResponseBody<P, B>> {
         let judged = self.judge_head(facts, &(&response).into());
-        response.map(|body| ResponseBody::carrying(body, held, judged, self.0.body))
+        #[cfg(feature = "grpc")]
+        let code = grpc::code_of(response.headers());
+        #[cfg(feature = "grpc")]
+        return response.map(|body| ResponseBody::carrying(body, held, &judged, self.0.body).with_code(code));
+        #[cfg(not(feature = "grpc"))]
+        response.map(|body| ResponseBody::carrying(body, held, &judged, self.0.body))
     }
 }
 

@@ -79,44 +79,67 @@ pin_project! {
 /// What the call still holds.
 struct Call<P: Policy> {
     held: Option<Held<P>>,
-    /// The verdict on the head.
-    judged: Outcome<'static>,
+    head: Head,
     /// Whether the inner body runs: when this is dropped meanwhile, it panicked.
     running: bool,
     #[cfg(feature = "grpc")]
     code: Option<GrpcCode>,
 }
 
+/// What the head of the response said. (An `Outcome` cannot be sent to another thread.)
+#[derive(Clone, Copy)]
+struct Head {
+    verdict: Verdict,
+    status: Option<u16>,
+}
+
+impl Head {
+    fn of(outcome: &Outcome<'_>) -> Self {
+        Self {
+            verdict: outcome.verdict(),
+            status: outcome.status(),
+        }
+    }
+
+    /// As an outcome with that verdict. It is too late for another attempt.
+    fn outcome(self, verdict: Verdict) -> Outcome<'static> {
+        let outcome = Outcome::success().with_verdict(verdict);
+        match self.status {
+            Some(status) => outcome.with_status(status),
+            None => outcome,
+        }
+    }
+}
+
 impl<P: Policy> Call<P> {
     /// The body ended as it should.
     fn ended(&mut self, rules: BodyRules) {
         let Some(held) = self.held.take() else { return };
-        held.settle(&self.verdict(rules));
+        held.settle(&self.head.outcome(self.verdict(rules)));
     }
 
     /// The verdict of the head, refined by the trailers.
     #[cfg(feature = "grpc")]
-    fn verdict(&self, rules: BodyRules) -> Outcome<'static> {
+    fn verdict(&self, rules: BodyRules) -> Verdict {
         match rules.grpc {
-            Some(codes) if self.judged.verdict() == Verdict::Success && self.judged.status() == Some(200) => {
+            Some(codes) if self.head.verdict == Verdict::Success && self.head.status == Some(200) => {
                 // A stream that ends without a status is broken off: `UNKNOWN`.
-                self.judged
-                    .with_verdict(codes.verdict(self.code.unwrap_or(GrpcCode::Unknown)))
+                codes.verdict(self.code.unwrap_or(GrpcCode::Unknown))
             }
-            _ => self.judged,
+            _ => self.head.verdict,
         }
     }
 
     #[cfg(not(feature = "grpc"))]
-    fn verdict(&self, _rules: BodyRules) -> Outcome<'static> {
-        self.judged
+    fn verdict(&self, _rules: BodyRules) -> Verdict {
+        self.head.verdict
     }
 
     /// The body ended in an error.
     fn failed(&mut self, error: &BoxError) {
         let Some(held) = self.held.take() else { return };
         let outcome = Outcome::of_error(error);
-        held.settle(&match self.judged.status() {
+        held.settle(&match self.head.status {
             Some(status) => outcome.with_status(status),
             None => outcome,
         });
@@ -127,8 +150,9 @@ impl<P: Policy> Call<P> {
     fn dropped(&mut self, awaited: bool) {
         let Some(held) = self.held.take() else { return };
         let why = dropping::cause(self.running || std::thread::panicking());
-        if why == Abandoned::Dropped && (!awaited || self.judged.verdict() == Verdict::Failure) {
-            held.settle(&self.judged);
+        let failed = self.head.verdict == Verdict::Failure;
+        if why == Abandoned::Dropped && (failed || !awaited) {
+            held.settle(&self.head.outcome(self.head.verdict));
         } else {
             held.abandon(why);
         }
@@ -137,19 +161,19 @@ impl<P: Policy> Call<P> {
 
 impl<P: Policy, B> ResponseBody<P, B> {
     pub(super) fn free(body: B, rules: BodyRules) -> Self {
-        Self::new(body, None, Outcome::success(), rules)
+        Self::new(body, None, Head::of(&Outcome::success()), rules)
     }
 
-    pub(super) fn carrying(body: B, held: Held<P>, judged: Outcome<'static>, rules: BodyRules) -> Self {
-        Self::new(body, Some(held), judged, rules)
+    pub(super) fn carrying(body: B, held: Held<P>, judged: &Outcome<'_>, rules: BodyRules) -> Self {
+        Self::new(body, Some(held), Head::of(judged), rules)
     }
 
-    fn new(body: B, held: Option<Held<P>>, judged: Outcome<'static>, rules: BodyRules) -> Self {
+    fn new(body: B, held: Option<Held<P>>, head: Head, rules: BodyRules) -> Self {
         Self {
             body: Some(body),
             call: Call {
                 held,
-                judged,
+                head,
                 running: false,
                 #[cfg(feature = "grpc")]
                 code: None,
@@ -160,6 +184,22 @@ impl<P: Policy, B> ResponseBody<P, B> {
             deadline: None,
             awaited: false,
         }
+    }
+
+    /// The same, when the head had gRPC's code already.
+    #[cfg(feature = "grpc")]
+    pub(super) fn with_code(mut self, code: Option<GrpcCode>) -> Self {
+        self.call.code = code;
+        self
+    }
+
+    /// The inner body, when this one carries nothing of the call and has no limit.
+    #[cfg(feature = "axum")]
+    pub(crate) fn into_free(mut self) -> Result<B, Self> {
+        if self.call.held.is_some() || self.rules.idle_limit.is_some() {
+            return Err(self);
+        }
+        self.body.take().ok_or(self)
     }
 
     /// Whether it still carries something of the call.
@@ -268,7 +308,7 @@ where
                 if this.rules.grpc.is_some()
                     && let Some(trailers) = frame.trailers_ref()
                 {
-                    this.call.code = grpc::code_of(trailers);
+                    this.call.code = grpc::code_of(trailers).or(this.call.code);
                 }
                 // Whoever is told that this was the last frame need not ask for another.
                 if this.call.held.is_some() && (frame.is_trailers() || body.is_end_stream()) {
