@@ -1,5 +1,6 @@
 //! The layer for axum, served on loopback.
 #![cfg(feature = "axum")]
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::{
     future::pending,
@@ -434,8 +435,8 @@ async fn a_retry_handles_a_request_again_with_its_body() {
         .no_budget()
         .build("api")
         .unwrap();
-    let handled = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&handled);
+    let times = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&times);
     let handler = put(async move |body: String| {
         if count.fetch_add(1, Ordering::SeqCst) % 3 < 2 {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
@@ -471,5 +472,5 @@ async fn a_retry_handles_a_request_again_with_its_body() {
         (200, &b"3"[..])
     );
     assert_eq!(text(response).await, "x".repeat(1024));
-    assert_eq!(handled.load(Ordering::SeqCst), 3);
+    assert_eq!(times.load(Ordering::SeqCst), 3);
 }

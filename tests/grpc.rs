@@ -1,5 +1,7 @@
 //! gRPC: codes in headers and trailers, pushback, and a tonic channel under the policies.
 #![cfg(feature = "grpc")]
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![allow(clippy::disallowed_methods, reason = "a test measures how long it took")]
 
 use std::{
     net::SocketAddr,

@@ -1,5 +1,8 @@
 //! What HTTP requests and responses mean to the policies, on a paused clock and without a socket.
 #![cfg(feature = "http")]
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![allow(clippy::disallowed_methods, reason = "a test measures how long it took")]
+#![allow(clippy::unnecessary_wraps, reason = "what a service gives is a result")]
 
 use std::{
     io,
@@ -396,15 +399,14 @@ async fn a_request_chooses_its_limit_for_every_timeout_or_one_by_name() {
 
 // Bodies of responses.
 
-type Frames = Vec<(u64, Result<Frame<Bytes>, BoxError>)>;
+type Framed = Result<Frame<Bytes>, BoxError>;
+type Frames = Vec<(u64, Framed)>;
 
 /// A body whose frames come so many milliseconds after each other; it panics at a frame of "panic".
 struct Timed {
-    frames: std::vec::IntoIter<(u64, Result<Frame<Bytes>, BoxError>)>,
-    next: Option<(
-        Pin<Box<tokio::time::Sleep>>,
-        Option<Result<Frame<Bytes>, BoxError>>,
-    )>,
+    frames: std::vec::IntoIter<(u64, Framed)>,
+    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
+    frame: Option<Framed>,
     never_ends: bool,
 }
 
@@ -412,7 +414,8 @@ impl Timed {
     fn new(frames: Frames) -> Self {
         Self {
             frames: frames.into_iter(),
-            next: None,
+            sleep: None,
+            frame: None,
             never_ends: false,
         }
     }
@@ -434,7 +437,7 @@ impl Body for Timed {
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         use std::task::Poll;
-        if self.next.is_none() {
+        if self.sleep.is_none() {
             let Some((wait, frame)) = self.frames.next() else {
                 return if self.never_ends {
                     Poll::Pending
@@ -442,13 +445,12 @@ impl Body for Timed {
                     Poll::Ready(None)
                 };
             };
-            let sleep = Box::pin(tokio::time::sleep(Duration::from_millis(wait)));
-            self.next = Some((sleep, Some(frame)));
+            self.sleep = Some(Box::pin(tokio::time::sleep(Duration::from_millis(wait))));
+            self.frame = Some(frame);
         }
-        let (sleep, frame) = self.next.as_mut().unwrap();
-        std::task::ready!(sleep.as_mut().poll(cx));
-        let frame = frame.take();
-        self.next = None;
+        std::task::ready!(self.sleep.as_mut().unwrap().as_mut().poll(cx));
+        self.sleep = None;
+        let frame = self.frame.take();
         if let Some(Ok(frame)) = &frame
             && frame.data_ref().is_some_and(|data| *data == "panic")
         {
@@ -742,8 +744,7 @@ where
         ));
     let response = service.oneshot(request("PUT").body(body).unwrap()).await.unwrap();
     assert_eq!(response.status(), 503);
-    let read = read.lock().unwrap().clone();
-    read
+    std::mem::take(&mut *read.lock().unwrap())
 }
 
 #[tokio::test(start_paused = true)]
@@ -770,7 +771,7 @@ async fn a_body_over_the_bound_is_sent_once_and_is_no_error() {
     let whole = Bytes::from(vec![7; 64 * 1024 + 1]);
     assert_eq!(
         replayed(ReplayBodies::new(), full(whole.clone())).await,
-        [whole.clone()]
+        std::slice::from_ref(&whole)
     );
     let frames = whole
         .chunks(1000)

@@ -1,5 +1,7 @@
 //! A hyper-util client under the policies, against real servers and against peers that misbehave.
 #![cfg(feature = "axum")]
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![allow(clippy::disallowed_methods, reason = "a test measures how long it took")]
 
 use std::{
     net::SocketAddr,

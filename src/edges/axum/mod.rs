@@ -44,7 +44,7 @@ use crate::{
         service::{Guard, GuardFuture},
         stack::{Stack, StackLayer, Stages},
     },
-    edges::http::{HttpExchange, HttpFacts, KeptRequest, ReplayBodies, ResponseBody, WrapBy},
+    edges::http::{HttpExchange, HttpFacts, KeptRequest, ReplayBodies, ReplayBody, ResponseBody, WrapBy},
     vocabulary::{error::Error, event::PolicyKind, rejected::Rejected},
 };
 
@@ -71,7 +71,7 @@ impl<A> PolicyLayer<A> {
     pub fn new<R>(stack: Stack<R, A>) -> Self {
         let retries = stack.stages().iter().any(|(kind, _)| kind == PolicyKind::Retry);
         let replay = ReplayRequests {
-            bodies: retries.then(|| ReplayBodies::new().wrapped(Body::new as fn(_) -> _)),
+            bodies: retries.then(|| ReplayBodies::new().wrapped(Body::new as Wrap)),
         };
         Self {
             layer: stack.prepare(replay).exchange(HttpExchange::server()),
@@ -98,10 +98,12 @@ impl<A> fmt::Debug for PolicyLayer<A> {
     }
 }
 
+type Wrap = fn(ReplayBody<Body>) -> Body;
+
 /// How an axum request is sent again, where there is a retry.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayRequests {
-    bodies: Option<ReplayBodies<WrapBy<fn(crate::edges::http::ReplayBody<Body>) -> Body>>>,
+    bodies: Option<ReplayBodies<WrapBy<Wrap>>>,
 }
 
 impl Replay<Request> for ReplayRequests {

@@ -168,12 +168,12 @@ impl<P: Policy, B> ResponseBody<P, B> {
         Self::new(body, Some(held), Head::of(judged), rules)
     }
 
-    fn new(body: B, held: Option<Held<P>>, head: Head, rules: BodyRules) -> Self {
+    fn new(body: B, held: Option<Held<P>>, judged: Head, rules: BodyRules) -> Self {
         Self {
             body: Some(body),
             call: Call {
                 held,
-                head,
+                head: judged,
                 running: false,
                 #[cfg(feature = "grpc")]
                 code: None,
