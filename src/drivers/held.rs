@@ -68,15 +68,15 @@ impl<P: Policy> Held<P> {
     }
 
     /// The body is pending: until when may it be? `None` where no timeout of the call covers it.
-    pub(crate) fn pended(&mut self) -> Option<Instant> {
+    pub fn pended(&mut self) -> Option<Instant> {
         let clock = self.policy.clock();
         let deadline = self.policy.pended(&mut self.pass, clock.now())?;
         Some(clock.timer(deadline))
     }
 
-    /// The point that `pended` told has come. What is refused then is dropped first, and settled by the rejection
-    /// after that.
-    pub(crate) fn expire(&mut self) -> Option<Rejected> {
+    /// The point that [`pended`](Held::pended) told has come. What is refused then is dropped first, and
+    /// [settled](Held::settle) by the rejection after that. `None`: it is not refused.
+    pub fn expire(&mut self) -> Option<Rejected> {
         match self.policy.expire(&mut self.pass, self.policy.clock().now()) {
             Expired::Refused(rejected) => Some(rejected),
             Expired::NotYet | Expired::Resume => None,

@@ -47,7 +47,7 @@
 //!     .layer(AdaptLayer::new())
 //!     .service(Client::builder(TokioExecutor::new()).build_http());
 //!
-//! let request = http::Request::put("http://127.0.0.1:1/stock").body(Full::from("7"))?;
+//! let request = http::Request::put("http://127.0.0.1:1/stock").body(Full::<Bytes>::from("7"))?;
 //! let refused = client.oneshot(request).await.unwrap_err();
 //! # let _: buttress::Error<hyper_util::client::legacy::Error> = refused;
 //! # Ok(()) }
