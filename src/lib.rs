@@ -1,5 +1,24 @@
 //! Buttress holds a Tower service up when what it calls fails: circuit breaker, retry with backoff, timeout and
 //! bulkhead as [`tower::Layer`]s that compose in any order.
+//!
+//! - [`CircuitBreaker`], [`Retry`], [`Timeout`], [`Bulkhead`] and [`Fallback`] are the policies: cheap handles on shared
+//!   state, built from their settings (such as [`CircuitBreakerConfig`]).
+//! - [`CircuitBreakerLayer`] and its siblings put one around a Tower service; [`Stack`] puts several in an order known at
+//!   run time; `run` of each guards an async function.
+//! - [`Rejected`] is what a caller gets when a policy does not let a call through; [`HoldsRejected`] is what its error type
+//!   must be able to do, and [`AdaptLayer`] makes one that can.
+//! - [`Outcome`], [`Predicate`] and [`Rules`] say what a result counts as; an [`Exchange`] says what requests and responses
+//!   mean.
+//! - [`Event`]s tell an [`Observer`] what happens.
+//!
+//! # How it is built
+//!
+//! The code lies on floors, and a file uses only those below it: `vocabulary` (0), `policies` (1, state machines without
+//! I/O), `drivers` (2, what runs them around a service), and above them composition and edges.
+
+// A library neither prints nor panics; tests and examples may.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 mod drivers;
 mod edges;
@@ -38,11 +57,11 @@ pub use crate::{
         retry::{
             BudgetChoice, Retry, RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot, RetryConfig, RetryPass,
         },
-        step::{Ask, Expired, Next, Policy, Step},
+        step::{Ask, Expired, Next, Policy, Refuser, Step},
         timeout::{Timeout, TimeoutConfig, TimeoutPass},
     },
     vocabulary::{
-        clock::{Clock, ClockHand, Timestamp},
+        clock::{Clock, ClockHand, Now, Timestamp},
         error::{Error, HoldsRejected, find_rejected},
         event::{Event, GaveUp, Observer, PolicyKind, What},
         outcome::{Abandoned, Advice, Outcome, Verdict},
@@ -59,3 +78,8 @@ pub use crate::{
 pub use crate::edges::axum;
 #[cfg(feature = "http")]
 pub use crate::edges::http;
+
+/// The README's snippets are compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

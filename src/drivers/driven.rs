@@ -18,6 +18,7 @@ use crate::{
     },
     policies::step::{Expired, Next, Policy, Step},
     vocabulary::{
+        clock::Now,
         outcome::Outcome,
         rejected::{Reason, Rejected},
     },
@@ -61,11 +62,7 @@ pin_project! {
     impl<A: Attempts> PinnedDrop for Driven<A> {
         fn drop(this: Pin<&mut Self>) {
             if !this.over {
-                let mut this = this.project();
-                // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
-                this.stage.set(Stage::Refused { rejected: None });
-                let why = dropping::cause(*this.running);
-                this.attempts.policy().abandon(this.pass, why);
+                abandon(this.project());
             }
         }
     }
@@ -170,35 +167,91 @@ impl<A: Attempts> Driven<A> {
 impl<A: Attempts> Future for Driven<A> {
     type Output = Result<A::Given, A::Error>;
 
+    /// An attempt that succeeds at once is settled right here, and its response goes from the service into the
+    /// caller's hands without a stop in memory; everything else goes on in `poll_on`.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            let this = self.as_mut().project();
-            let polled = match this.stage.project() {
-                StageProjection::Calling { future } => {
-                    *this.running = true;
-                    let polled = future.poll(cx);
-                    *this.running = false;
-                    polled.map(Some)
-                }
-                _ => self.as_mut().poll_between(cx),
-            };
-            let polled = match polled {
-                Poll::Pending => ready!(self.as_mut().poll_deadline(cx)),
-                Poll::Ready(polled) => polled,
-            };
-            if let Some(result) = polled
-                && let Some(given) = self.as_mut().finish(result)
+        let this = self.as_mut().project();
+        let StageProjection::Calling { future } = this.stage.project() else {
+            return self.poll_on(cx, Polled::Between);
+        };
+        *this.running = true;
+        let polled = future.poll(cx);
+        *this.running = false;
+        let judges = A::Policy::JUDGES || A::DEFERS;
+        let policy = this.attempts.policy();
+        match polled {
+            Poll::Ready(Ok(response))
+                if !judges || policy.is_plain() && this.attempts.is_plain_success(&response) =>
             {
-                return Poll::Ready(given);
+                let next = policy.succeed(this.pass);
+                if next == Next::Done && policy.attempts(this.pass) <= 1 {
+                    *this.over = true;
+                    return Poll::Ready(Ok(this.attempts.give(response)));
+                }
+                self.poll_on(cx, Polled::Left(Ok(response), next))
             }
+            Poll::Ready(result) => self.poll_on(cx, Polled::Ready(result)),
+            Poll::Pending => self.poll_on(cx, Polled::Pending),
         }
     }
 }
 
+/// What a look at the stage has found.
+enum Polled<R> {
+    /// Nothing yet: the stage is another than the attempt.
+    Between,
+    /// It is pending.
+    Pending,
+    /// A result is there.
+    Ready(R),
+    /// A result is there, and the policy was left with it.
+    Left(R, Next),
+}
+
 impl<A: Attempts> Driven<A> {
-    /// Everything that a call does but for the attempt itself. `Ready(None)` asks for another look at the stage.
     #[inline(never)]
+    fn poll_on(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut polled: Polled<ResultOf<A>>,
+    ) -> Poll<Result<A::Given, A::Error>> {
+        loop {
+            let given = match polled {
+                Polled::Between => None,
+                Polled::Pending => match ready!(self.as_mut().poll_deadline(cx)) {
+                    Some(result) => leave(self.as_mut().project(), result),
+                    None => None,
+                },
+                Polled::Ready(result) => leave(self.as_mut().project(), result),
+                Polled::Left(result, next) => follow(self.as_mut().project(), result, next),
+            };
+            if let Some(given) = given {
+                return Poll::Ready(given);
+            }
+            polled = self.as_mut().poll_stage(cx);
+        }
+    }
+
+    fn poll_stage(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<ResultOf<A>> {
+        let this = self.as_mut().project();
+        let polled = match this.stage.project() {
+            StageProjection::Calling { future } => {
+                *this.running = true;
+                let polled = future.poll(cx);
+                *this.running = false;
+                polled.map(Some)
+            }
+            _ => self.poll_between(cx),
+        };
+        match polled {
+            Poll::Pending => Polled::Pending,
+            Poll::Ready(None) => Polled::Between,
+            Poll::Ready(Some(result)) => Polled::Ready(result),
+        }
+    }
+
+    /// Everything that a call does but for the attempt itself. `Ready(None)` asks for another look at the stage.
     fn poll_between(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let this = self.as_mut().project();
         let attempts = this.attempts;
@@ -224,14 +277,14 @@ impl<A: Attempts> Driven<A> {
                     }
                     // `poll_deadline` ends it.
                     Wait::Time => return Poll::Pending,
-                    Wait::ReadyToResume if attempts.policy().would_refuse_resumed(this.pass) => {
-                        Step::Refused(
-                            attempts
-                                .policy()
-                                .refuse_resumed(this.pass, &AskAttempts(&*attempts)),
-                        )
-                    }
                     Wait::ReadyToEnter | Wait::ReadyToResume | Wait::ReadyToCall => {
+                        let policy = attempts.policy();
+                        if *wait == Wait::ReadyToResume
+                            && let Some(by) = policy.would_refuse_resumed(this.pass, A::MAY_WAIT)
+                        {
+                            let rejected = policy.refuse_resumed(by, this.pass, &AskAttempts(&*attempts));
+                            return Poll::Ready(Some(Err(attempts.reject(rejected))));
+                        }
                         *this.running = true;
                         let polled = attempts.poll_ready(next, cx);
                         *this.running = false;
@@ -301,7 +354,6 @@ impl<A: Attempts> Driven<A> {
 
     /// Something is pending: waits for the policy's next deadline, and acts on it. `Ready(None)` asks for
     /// another look at the stage.
-    #[inline(never)]
     fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let mut this = self.project();
         let (policy, pass, pended) = (this.attempts.policy(), this.pass, this.pended);
@@ -331,24 +383,16 @@ impl<A: Attempts> Driven<A> {
             }
         })
     }
+}
 
-    /// A result is there: lets the policy leave, and gives it to the caller unless something else follows.
-    #[inline(always)]
-    fn finish(self: Pin<&mut Self>, result: ResultOf<A>) -> Option<Result<A::Given, A::Error>> {
-        let this = self.project();
-        let judges = A::Policy::JUDGES || A::DEFERS;
-        match result {
-            Ok(response) if !judges || this.attempts.is_plain_success(&response) => {
-                let next = this.attempts.policy().leave(this.pass, &Outcome::success());
-                if next != Next::Done || this.attempts.policy().attempts(this.pass) > 1 {
-                    return finish_otherwise(this, Ok(response), next);
-                }
-                *this.over = true;
-                Some(Ok(this.attempts.give(response)))
-            }
-            result => finish_judged(this, result),
-        }
-    }
+/// The call is dropped before its caller has a result.
+#[cold]
+#[inline(never)]
+fn abandon<A: Attempts>(mut this: DrivenProjection<'_, A>) {
+    // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
+    this.stage.set(Stage::Refused { rejected: None });
+    let why = dropping::cause(*this.running);
+    this.attempts.policy().abandon(this.pass, why);
 }
 
 /// Ready when a deadline of the policy has come that means something.
@@ -362,7 +406,7 @@ fn poll_expired<P: Policy, T: Timer>(
     loop {
         if !*pended {
             *pended = true;
-            let deadline = policy.pended(pass, policy.clock().now());
+            let deadline = policy.pended(pass, &mut Now::of(policy.clock()));
             timer
                 .as_mut()
                 .arm(deadline.map(|deadline| policy.clock().timer(deadline)));
@@ -376,25 +420,28 @@ fn poll_expired<P: Policy, T: Timer>(
     }
 }
 
-/// Lets the policy leave with any result.
-#[inline(never)]
-fn finish_judged<A: Attempts>(
+/// Lets the policy leave with a result, and does what follows.
+fn leave<A: Attempts>(
     this: DrivenProjection<'_, A>,
     result: ResultOf<A>,
 ) -> Option<Result<A::Given, A::Error>> {
     let next = {
-        let outcome = this.attempts.judge(result.as_ref());
+        // Who does not judge need not pay for it.
+        let outcome = if A::Policy::JUDGES || A::DEFERS {
+            this.attempts.judge(result.as_ref())
+        } else {
+            Outcome::success()
+        };
         let repeatable = outcome.is_repeatable() && this.attempts.can_repeat();
         this.attempts
             .policy()
             .leave(this.pass, &outcome.with_repeatable(repeatable))
     };
-    finish_otherwise(this, result, next)
+    follow(this, result, next)
 }
 
-/// What follows a result that is not just given to the caller, or an error that is.
-#[inline(never)]
-fn finish_otherwise<A: Attempts>(
+/// Does what follows a result: gives it to the caller, or makes another attempt or answer (`None`).
+fn follow<A: Attempts>(
     mut this: DrivenProjection<'_, A>,
     result: ResultOf<A>,
     next: Next,

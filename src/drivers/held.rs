@@ -8,6 +8,7 @@ use crate::{
     drivers::dropping,
     policies::step::{Expired, Next, Policy},
     vocabulary::{
+        clock::Now,
         outcome::{Abandoned, Outcome},
         predicate::Rules,
         rejected::Rejected,
@@ -70,7 +71,7 @@ impl<P: Policy> Held<P> {
     /// The body is pending: until when may it be? `None` where no timeout of the call covers it.
     pub fn pended(&mut self) -> Option<Instant> {
         let clock = self.policy.clock();
-        let deadline = self.policy.pended(&mut self.pass, clock.now())?;
+        let deadline = self.policy.pended(&mut self.pass, &mut Now::of(clock))?;
         Some(clock.timer(deadline))
     }
 

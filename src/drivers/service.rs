@@ -18,7 +18,7 @@ use crate::{
         replay::{Once, Renew, Replay},
         timer::Timed,
     },
-    policies::step::{Ask, Policy, Step},
+    policies::step::{Ask, Policy, Refuser, Step},
     vocabulary::{
         error::HoldsRejected,
         outcome::Abandoned,
@@ -154,7 +154,7 @@ enum Readiness {
     Ready,
     /// The policy refuses, so the inner service was not asked. Then `call` refuses too, even if the policy has
     /// changed its mind.
-    Refuses,
+    Refuses(Refuser),
 }
 
 impl<S, P, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
@@ -244,8 +244,8 @@ where
     /// happens in the call.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        if self.guarding.policy.would_refuse() {
-            self.readiness = Readiness::Refuses;
+        if let Some(by) = self.guarding.policy.would_refuse(R::RENEWS) {
+            self.readiness = Readiness::Refuses(by);
             return Poll::Ready(Ok(()));
         }
         self.readiness = Readiness::Unknown;
@@ -298,8 +298,8 @@ where
 /// The rejection of a call for which the service was not polled ready.
 #[cold]
 fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: &impl Ask) -> Rejected {
-    if readiness == Readiness::Refuses {
-        policy.refuse(pass, ask)
+    if let Readiness::Refuses(by) = readiness {
+        policy.refuse(by, pass, ask)
     } else {
         Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady)
     }

@@ -78,7 +78,6 @@ impl Backoff {
             Err(ConfigError::new(field, format_args!("{value:?}"), accepted))
         };
         match self {
-            Self::Fixed(_) | Self::Function(_) => Ok(()),
             Self::Exponential { factor, .. } if !(*factor >= 1.0 && factor.is_finite()) => {
                 refuse("backoff.factor", factor, "accepted: 1 or more".to_owned())
             }
@@ -95,7 +94,7 @@ impl Backoff {
                 max,
                 format!("accepted: backoff.base ({base:?}) or more"),
             ),
-            Self::Exponential { .. } | Self::Decorrelated { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -142,7 +141,7 @@ impl Backoff {
         match jitter {
             Jitter::None => capped,
             Jitter::Full => share(capped, random.unit()),
-            Jitter::Equal => capped / 2 + share(capped - capped / 2, random.unit()),
+            Jitter::Equal => capped / 2 + share(capped.saturating_sub(capped / 2), random.unit()),
         }
     }
 }
@@ -189,6 +188,6 @@ pub(crate) fn growth(initial: Duration, factor: f64, max: Duration, exponent: u3
 }
 
 /// That share of a duration; `unit` is from 0 to 1.
-fn share(duration: Duration, unit: f64) -> Duration {
+pub(crate) fn share(duration: Duration, unit: f64) -> Duration {
     Duration::try_from_secs_f64(duration.as_secs_f64() * unit).map_or(duration, |part| part.min(duration))
 }

@@ -9,7 +9,6 @@ use crate::{
         event::{Observer, Observers, PolicyKind, What},
         outcome::{Abandoned, Outcome, Verdict},
         predicate::Predicate,
-        rejected::{Reason, Rejected},
     },
 };
 
@@ -86,14 +85,6 @@ impl Policy for Fallback {
 
     fn clock(&self) -> &Clock {
         &self.0.clock
-    }
-
-    fn would_refuse(&self) -> bool {
-        false
-    }
-
-    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
-        Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
     }
 
     #[inline(always)]

@@ -2,14 +2,15 @@
 
 use std::{
     fmt,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use crate::vocabulary::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, Now, Timestamp},
     outcome::{Abandoned, Outcome},
-    rejected::Rejected,
+    rejected::{Reason, Rejected},
 };
 
 /// One policy, or a list of them, as steps around a call.
@@ -35,18 +36,27 @@ pub trait Policy: Clone + Send + Sync + 'static {
     const JUDGES: bool;
 
     /// The name, for a rejection that is not of this policy's own making.
-    fn name(&self) -> &std::sync::Arc<str>;
+    fn name(&self) -> &Arc<str>;
 
     /// The clock that this policy lives by.
     fn clock(&self) -> &Clock;
 
-    /// Whether a call that came now would be refused, so that it need not wait for the service's readiness.
-    fn would_refuse(&self) -> bool;
+    /// Whether a call that came now would be refused, so that it need not wait for the service's readiness; and
+    /// by whom. `may_wait`: whether it could wait in a queue.
+    /// The default never refuses.
+    #[inline(always)]
+    fn would_refuse(&self, may_wait: bool) -> Option<Refuser> {
+        let _ = may_wait;
+        None
+    }
 
-    /// The rejection of a call that arrived while [`would_refuse`](Policy::would_refuse) answered true,
-    /// whatever it would answer now: the service was not polled ready. What lies around the policy that
-    /// refuses is entered, and left by the rejection.
-    fn refuse(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected;
+    /// The rejection of a call that arrived when [`would_refuse`](Policy::would_refuse) had named `by`, whatever it
+    /// would answer now: the service was not polled ready. What lies around the policy that refuses is entered, and
+    /// left by the rejection.
+    fn refuse(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+        let _ = (by, pass, ask);
+        Rejected::new(Arc::clone(self.name()), Reason::NotPolledReady)
+    }
 
     /// A call arrives.
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step;
@@ -63,19 +73,19 @@ pub trait Policy: Clone + Send + Sync + 'static {
         Step::Call
     }
 
-    /// Whether [`resume`](Policy::resume) would be refused, so that it need not wait for readiness.
-    fn would_refuse_resumed(&self, pass: &Self::Pass) -> bool {
-        let _ = pass;
-        false
+    /// Whether [`resume`](Policy::resume) would be refused, so that it need not wait for readiness; and by whom.
+    fn would_refuse_resumed(&self, pass: &Self::Pass, may_wait: bool) -> Option<Refuser> {
+        let _ = (pass, may_wait);
+        None
     }
 
     /// The same as [`refuse`](Policy::refuse), for an attempt that would be refused when resumed.
-    fn refuse_resumed(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
-        self.refuse(pass, ask)
+    fn refuse_resumed(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+        self.refuse(by, pass, ask)
     }
 
     /// Something is pending for the first time since a step: until when may it be?
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         let _ = (pass, now);
         None
     }
@@ -89,6 +99,18 @@ pub trait Policy: Clone + Send + Sync + 'static {
 
     /// An attempt ended, or a refusal or an answer took its place.
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next;
+
+    /// Whether it takes a plain success as one. Where not, each outcome is judged.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        true
+    }
+
+    /// The same as [`leave`](Policy::leave) with a plain success, which is how most attempts end.
+    #[inline(always)]
+    fn succeed(&self, pass: &mut Self::Pass) -> Next {
+        self.leave(pass, &Outcome::success())
+    }
 
     /// The call ended without an outcome.
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned);
@@ -108,6 +130,10 @@ pub trait Ask {
     /// Whether it can wait in a queue: only where the service can be had again afterwards.
     fn may_wait(&self) -> bool;
 }
+
+/// Which policy refuses: its place in a list, counted from the outside. A policy by itself is the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refuser(pub(crate) u8);
 
 /// What follows an arrival.
 #[derive(Debug)]

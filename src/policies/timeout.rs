@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     policies::step::{Ask, Expired, Next, Policy, Step},
     vocabulary::{
-        clock::{Clock, Timestamp, nanos},
+        clock::{Clock, Now, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
         outcome::{Abandoned, Outcome},
         rejected::{Reason, Rejected},
@@ -135,7 +135,7 @@ impl Timeout {
         self.0.observers.add(observer);
     }
 
-    #[inline]
+    #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Timeout, &self.0.name, what);
     }
@@ -183,14 +183,6 @@ impl Policy for Timeout {
         &self.0.clock
     }
 
-    fn would_refuse(&self) -> bool {
-        false
-    }
-
-    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
-        Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
-    }
-
     #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         pass.phase = Phase::Untimed;
@@ -201,12 +193,12 @@ impl Policy for Timeout {
         Step::Call
     }
 
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase {
             Phase::Out => return None,
             Phase::Untimed => {
                 pass.phase = Phase::Timed;
-                pass.deadline = now.as_nanos().saturating_add(pass.limit);
+                pass.deadline = now.get().as_nanos().saturating_add(pass.limit);
             }
             Phase::Timed => {}
         }

@@ -181,19 +181,21 @@ impl fmt::Debug for Clock {
 
 /// The time of one step, read from the clock when it is first needed and then once.
 #[derive(Debug)]
-pub(crate) struct Now<'a> {
+pub struct Now<'a> {
     clock: &'a Clock,
     read: Option<Timestamp>,
 }
 
 impl<'a> Now<'a> {
+    /// That clock's, not read yet.
     #[inline]
-    pub(crate) const fn of(clock: &'a Clock) -> Self {
+    pub const fn of(clock: &'a Clock) -> Self {
         Self { clock, read: None }
     }
 
+    /// The time.
     #[inline]
-    pub(crate) fn get(&mut self) -> Timestamp {
+    pub fn get(&mut self) -> Timestamp {
         *self.read.get_or_insert_with(|| self.clock.now())
     }
 }

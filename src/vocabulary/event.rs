@@ -164,7 +164,7 @@ impl Observers {
     }
 
     /// Tells the observers what `what` builds, when there are any.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tell(&self, policy: PolicyKind, name: &Arc<str>, what: impl FnOnce() -> What) {
         if self.any() {
             self.tell_all(&Event {

@@ -98,12 +98,6 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// Whether it is a success that is final.
-    #[inline]
-    pub(crate) const fn is_plain_success(&self) -> bool {
-        matches!(self.verdict, Verdict::Success) && !self.deferred
-    }
-
     /// What it counts as.
     pub const fn verdict(&self) -> Verdict {
         self.verdict

@@ -40,6 +40,9 @@ pub enum Reason {
     Open(OpenCause),
     /// The circuit breaker is forced open by a command, until another command.
     ForcedOpen,
+    /// The circuit breaker was open when the service was to be polled ready. It admits calls by now, but this one's
+    /// service is not ready.
+    WasOpen,
     /// The circuit breaker is half-open and all its probes are under way or used.
     ProbesTaken {
         /// How many probes it admits.
@@ -123,7 +126,9 @@ impl Reason {
     /// The kind of rejection that this is a reason for.
     pub const fn kind(&self) -> RejectedKind {
         match self {
-            Self::Open(_) | Self::ForcedOpen | Self::ProbesTaken { .. } => RejectedKind::CircuitOpen,
+            Self::Open(_) | Self::ForcedOpen | Self::WasOpen | Self::ProbesTaken { .. } => {
+                RejectedKind::CircuitOpen
+            }
             Self::Full { .. } | Self::QueueFull { .. } | Self::WaitedTooLong { .. } => {
                 RejectedKind::BulkheadFull
             }
@@ -138,6 +143,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Open(cause) => write!(f, "{cause}"),
             Self::ForcedOpen => f.write_str("forced open by command"),
+            Self::WasOpen => f.write_str("it was open a moment ago"),
             Self::ProbesTaken { probes } => write!(f, "half-open with all {probes} probes taken"),
             Self::Full { limit } => write!(f, "all {limit} slots in use"),
             Self::QueueFull { limit, queue } => {
@@ -229,10 +235,21 @@ impl fmt::Display for Rejected {
             RejectedKind::NotReady => write!(f, "policy `{policy}`: {reason}")?,
         }
         match self.retry_after() {
-            Some(after) => write!(f, "; retry in {after:?}"),
+            // Nobody waits for parts of a millisecond.
+            Some(after) => write!(
+                f,
+                "; retry in {:?}",
+                Duration::from_millis(round_up_millis(after))
+            ),
             None => Ok(()),
         }
     }
+}
+
+fn round_up_millis(duration: Duration) -> u64 {
+    // A nanosecond over is what tells the end of a wait from what comes after it.
+    let nanos = nanos(duration).saturating_sub(1);
+    nanos.div_ceil(1_000_000).max(1)
 }
 
 impl std::error::Error for Rejected {}
@@ -269,6 +286,6 @@ mod tests {
 
     #[test]
     fn a_rejection_stays_small() {
-        assert!(size_of::<Rejected>() <= 56, "{}", size_of::<Rejected>());
+        assert!(size_of::<Rejected>() <= 64, "{}", size_of::<Rejected>());
     }
 }

@@ -6,9 +6,9 @@ use std::fmt;
 ///
 /// Nothing is clamped silently: building (and reconfiguring) refuses, and the policy stays as it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{policy}: {field} = {value}: {accepted}")]
+#[error("{subject}: {field} = {value}: {accepted}")]
 pub struct ConfigError {
-    policy: String,
+    subject: String,
     field: &'static str,
     value: String,
     accepted: String,
@@ -17,7 +17,7 @@ pub struct ConfigError {
 impl ConfigError {
     pub(crate) fn new(field: &'static str, value: impl fmt::Display, accepted: impl Into<String>) -> Self {
         Self {
-            policy: String::new(),
+            subject: String::new(),
             field,
             value: value.to_string(),
             accepted: accepted.into(),
@@ -25,8 +25,13 @@ impl ConfigError {
     }
 
     /// Says which policy it is about, e.g. ``circuit breaker `payments` ``.
-    pub(crate) fn of(mut self, kind: impl fmt::Display, name: &str) -> Self {
-        self.policy = format!("{kind} `{name}`");
+    pub(crate) fn of(self, kind: impl fmt::Display, name: &str) -> Self {
+        self.about(format!("{kind} `{name}`"))
+    }
+
+    /// Says what it is about, where that has no name.
+    pub(crate) fn about(mut self, subject: impl Into<String>) -> Self {
+        self.subject = subject.into();
         self
     }
 

@@ -20,5 +20,5 @@ pub(crate) use std::sync::{
 /// Every critical section of this crate leaves its state whole at each point where it could panic (it calls
 /// no user code), so a poisoned lock is an accident elsewhere and no reason to fail every later call.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

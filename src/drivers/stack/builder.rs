@@ -99,7 +99,7 @@ impl<R, A> StackBuilder<R, A> {
     fn checked(&self) -> Result<(), ConfigError> {
         if self.stages.len() > LONGEST {
             let accepted = format!("accepted: at most {LONGEST} policies");
-            return Err(ConfigError::new("stages", self.stages.len(), accepted));
+            return Err(ConfigError::new("stages", self.stages.len(), accepted).about("stack"));
         }
         Ok(())
     }

@@ -13,11 +13,11 @@ use crate::{
         circuit_breaker::CircuitBreaker,
         fallback::Fallback,
         retry::Retry,
-        step::{Ask, Expired, Next, Policy, Step},
+        step::{Ask, Expired, Next, Policy, Refuser, Step},
         timeout::Timeout,
     },
     vocabulary::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Now, Timestamp},
         event::PolicyKind,
         outcome::{Abandoned, Outcome},
         predicate::Rules,
@@ -90,13 +90,13 @@ macro_rules! policies {
             }
 
             #[inline]
-            pub(super) fn would_refuse(&self) -> bool {
-                match self { $(Self::$kind(policy) => Policy::would_refuse(policy),)* }
+            pub(super) fn would_refuse(&self, may_wait: bool) -> bool {
+                match self { $(Self::$kind(policy) => Policy::would_refuse(policy, may_wait).is_some(),)* }
             }
 
             pub(super) fn refuse(&self, ask: &impl Ask) -> Rejected {
                 match self {
-                    $(Self::$kind(policy) => policy.refuse(&mut <$kind as Policy>::Pass::default(), ask),)*
+                    $(Self::$kind(policy) => policy.refuse(Refuser::default(), &mut <$kind as Policy>::Pass::default(), ask),)*
                 }
             }
 
@@ -131,7 +131,7 @@ macro_rules! policies {
                 }
             }
 
-            pub(super) fn pended(&self, pass: &mut AnyPass, now: Timestamp) -> Option<Timestamp> {
+            pub(super) fn pended(&self, pass: &mut AnyPass, now: &mut Now<'_>) -> Option<Timestamp> {
                 match (self, pass) {
                     $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.pended(pass, now),)*
                     _ => None,
@@ -149,6 +149,14 @@ macro_rules! policies {
             fn leave(&self, pass: &mut AnyPass, outcome: &Outcome<'_>) -> Next {
                 match (self, pass) {
                     $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.leave(pass, outcome),)*
+                    _ => Next::Done,
+                }
+            }
+
+            #[inline(always)]
+            pub(super) fn succeed(&self, pass: &mut AnyPass) -> Next {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.succeed(pass),)*
                     _ => Next::Done,
                 }
             }

@@ -6,15 +6,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::stage::{AnyPass, AnyPolicy, Stage};
+use super::stage::{AnyPass, Stage};
 use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
-    policies::step::{Ask, Expired, Next, Policy, Step},
+    policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
     vocabulary::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Now, Timestamp},
         event::PolicyKind,
         outcome::{Abandoned, Outcome},
-        rejected::{Reason, Rejected},
+        rejected::Rejected,
     },
 };
 
@@ -29,6 +29,8 @@ struct List {
     stages: Box<[Stage]>,
     name: Arc<str>,
     clock: Clock,
+    /// Whether no stage sees outcomes by rules of its own.
+    is_plain: bool,
 }
 
 /// Stages that a call passes without an allocation.
@@ -69,6 +71,17 @@ impl StackPass {
     }
 }
 
+impl StackPass {
+    /// The stage `at` asked for something that comes before the stages outside of it are left.
+    #[cold]
+    fn stop_at(&mut self, at: usize, next: Next) -> Next {
+        // Who asked for another attempt stays entered; who answers has left.
+        let depth = if next == Next::Again { at + 1 } else { at };
+        self.depth = u8::try_from(depth).unwrap_or(u8::MAX);
+        next
+    }
+}
+
 impl Stages {
     pub(super) fn new(stages: Vec<Stage>) -> Self {
         let name = stages
@@ -77,10 +90,12 @@ impl Stages {
         let clock = stages
             .first()
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
+        let is_plain = stages.iter().all(|stage| stage.rules.is_none());
         Self(Arc::new(List {
             stages: stages.into(),
             name,
             clock,
+            is_plain,
         }))
     }
 
@@ -126,31 +141,30 @@ impl Stages {
 
     /// Enters the stages inward from `pass.depth` up to the one that refuses, and refuses there, even where it
     /// would not any more.
-    fn refuse_below(&self, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
-        let from = usize::from(pass.depth);
-        let below = self.0.stages.iter().enumerate().skip(from);
-        let refuses = below.clone().find(|(_, stage)| stage.policy.would_refuse());
-        let can_refuse = |stage: &Stage| {
-            matches!(
-                stage.policy,
-                AnyPolicy::CircuitBreaker(_) | AnyPolicy::Bulkhead(_)
-            )
-        };
-        let Some((target, stage)) = refuses.or_else(|| below.clone().find(|(_, stage)| can_refuse(stage)))
-        else {
-            return Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady);
-        };
-        for (at, outer) in below.take(target - from) {
-            match outer.policy.enter(pass.at(at), ask) {
+    fn refuse_at(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
+        let target = usize::from(by.0);
+        for at in usize::from(pass.depth)..target {
+            let outer = &self.0.stages[at].policy;
+            match outer.enter(pass.at(at), ask) {
                 Step::Call => pass.depth += 1,
                 Step::Refused(rejected) => return rejected,
                 Step::Queue => {
-                    outer.policy.abandon(pass.at(at), Abandoned::Dropped);
-                    return outer.policy.refuse(ask);
+                    outer.abandon(pass.at(at), Abandoned::Dropped);
+                    return outer.refuse(ask);
                 }
             }
         }
-        stage.policy.refuse(ask)
+        self.0.stages[target].policy.refuse(ask)
+    }
+
+    /// The first stage from there inward that would refuse.
+    fn first_refuser(&self, from: usize, may_wait: bool) -> Option<Refuser> {
+        let stages = self.0.stages.iter().enumerate().skip(from);
+        let at = stages
+            .filter(|(_, stage)| stage.policy.would_refuse(may_wait))
+            .map(|(at, _)| at)
+            .next()?;
+        u8::try_from(at).ok().map(Refuser)
     }
 
     /// Abandons the stages that a deadline cut off.
@@ -188,12 +202,12 @@ impl Policy for Stages {
     }
 
     #[inline]
-    fn would_refuse(&self) -> bool {
-        self.0.stages.iter().any(|stage| stage.policy.would_refuse())
+    fn would_refuse(&self, may_wait: bool) -> Option<Refuser> {
+        self.first_refuser(0, may_wait)
     }
 
-    fn refuse(&self, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
-        self.refuse_below(pass, ask)
+    fn refuse(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
+        self.refuse_at(by, pass, ask)
     }
 
     #[inline]
@@ -221,23 +235,19 @@ impl Policy for Stages {
         }
     }
 
-    fn would_refuse_resumed(&self, pass: &StackPass) -> bool {
-        self.0
-            .stages
-            .iter()
-            .skip(usize::from(pass.depth))
-            .any(|stage| stage.policy.would_refuse())
+    fn would_refuse_resumed(&self, pass: &StackPass, may_wait: bool) -> Option<Refuser> {
+        self.first_refuser(usize::from(pass.depth), may_wait)
     }
 
-    fn refuse_resumed(&self, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
+    fn refuse_resumed(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
         if let Some((at, stage)) = self.innermost(pass) {
             // The attempt has begun, and is what the refusal ends.
             stage.policy.resume(pass.at(at), ask);
         }
-        self.refuse_below(pass, ask)
+        self.refuse_at(by, pass, ask)
     }
 
-    fn pended(&self, pass: &mut StackPass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut StackPass, now: &mut Now<'_>) -> Option<Timestamp> {
         let entered = self.0.stages.iter().enumerate().take(usize::from(pass.depth));
         entered
             .filter_map(|(at, stage)| stage.policy.pended(pass.at(at), now))
@@ -281,15 +291,28 @@ impl Policy for Stages {
                             self.0.stages[inner].leave(pass.at(inner), &now);
                         }
                     }
-                    // Who asked for another attempt stays entered; who answers has left.
-                    let depth = if next == Next::Again { at + 1 } else { at };
-                    pass.depth = u8::try_from(depth).unwrap_or(u8::MAX);
-                    return next;
+                    return pass.stop_at(at, next);
                 }
             }
         }
         if holds {
             return Next::Hold;
+        }
+        Next::Done
+    }
+
+    fn is_plain(&self) -> bool {
+        self.0.is_plain
+    }
+
+    #[inline]
+    fn succeed(&self, pass: &mut StackPass) -> Next {
+        let stages = &self.0.stages[..usize::from(pass.depth)];
+        for (at, stage) in stages.iter().enumerate().rev() {
+            let next = stage.policy.succeed(pass.at(at));
+            if next != Next::Done {
+                return pass.stop_at(at, next);
+            }
         }
         Next::Done
     }

@@ -182,7 +182,7 @@ impl Bulkhead {
         rejected
     }
 
-    #[inline]
+    #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Bulkhead, &self.0.name, what);
     }

@@ -8,9 +8,9 @@ use std::{
 
 use super::{Bulkhead, slots::Arrival};
 use crate::{
-    policies::step::{Ask, Expired, Next, Policy, Step},
+    policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
     vocabulary::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Now, Timestamp},
         event::What,
         outcome::{Abandoned, Outcome},
         rejected::{Reason, Rejected},
@@ -56,12 +56,12 @@ impl Policy for Bulkhead {
     }
 
     #[inline]
-    fn would_refuse(&self) -> bool {
-        self.0.slots.is_full() && self.cannot_wait()
+    fn would_refuse(&self, may_wait: bool) -> Option<Refuser> {
+        (self.0.slots.is_full() && !(may_wait && self.can_wait())).then_some(Refuser::default())
     }
 
-    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
-        self.reject(self.full())
+    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+        self.reject(self.full(ask.may_wait()))
     }
 
     #[inline(always)]
@@ -81,12 +81,12 @@ impl Policy for Bulkhead {
         })
     }
 
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase {
             Phase::Out | Phase::Inside => return None,
             Phase::Queued => {
                 pass.phase = Phase::Waiting;
-                pass.deadline = now.as_nanos().saturating_add(pass.wait);
+                pass.deadline = now.get().as_nanos().saturating_add(pass.wait);
             }
             Phase::Waiting => {}
         }
@@ -154,19 +154,19 @@ impl Bulkhead {
                 self.tell(|| What::Queued);
                 Step::Queue
             }
-            Arrival::Refused => Step::Refused(self.reject(self.full())),
+            Arrival::Refused => Step::Refused(self.reject(self.full(true))),
         }
     }
 
-    /// Whether a call that finds no free slot is refused at once.
-    fn cannot_wait(&self) -> bool {
-        self.0.max_wait.load(Ordering::Relaxed) == 0
-            || self.0.slots.waiting() >= self.0.max_queue.load(Ordering::Relaxed) as usize
+    /// Whether a call that finds no free slot may wait for one.
+    fn can_wait(&self) -> bool {
+        self.0.max_wait.load(Ordering::Relaxed) > 0
+            && self.0.slots.waiting() < self.0.max_queue.load(Ordering::Relaxed) as usize
     }
 
-    fn full(&self) -> Reason {
+    fn full(&self, may_wait: bool) -> Reason {
         let limit = self.0.slots.limit();
-        if self.0.max_wait.load(Ordering::Relaxed) == 0 {
+        if !may_wait || self.0.max_wait.load(Ordering::Relaxed) == 0 {
             Reason::Full { limit }
         } else {
             Reason::QueueFull {

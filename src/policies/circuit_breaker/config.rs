@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{CircuitBreaker, gate::Gate};
 use crate::{
-    policies::backoff::growth,
+    policies::backoff::{growth, share},
     vocabulary::{
         clock::{Clock, nanos},
         event::PolicyKind,
@@ -497,7 +497,7 @@ impl Settings {
         } = self.open;
         let wait = growth(wait, factor, max, opening.saturating_sub(1));
         if opening > 1 && jitter > 0.0 {
-            wait.mul_f64(1.0 - jitter * self.random.unit())
+            share(wait, 1.0 - jitter * self.random.unit())
         } else {
             wait
         }

@@ -15,9 +15,9 @@ use crate::vocabulary::{
 pub(super) struct Gate {
     /// A [`Glance`].
     word: AtomicU64,
-    /// When an open state's wait ends, and a half-open state's longest stay, in nanoseconds.
+    /// When the wait of the last opening ends, in nanoseconds.
     until: AtomicU64,
-    /// Why it is open, packed by [`pack_cause`].
+    /// Why it last opened, packed by [`pack_cause`].
     cause: AtomicU64,
     /// From how many nanoseconds a call is slow; `u64::MAX` where nothing is.
     slow_after: AtomicU64,
@@ -131,9 +131,19 @@ impl Gate {
 
     /// Makes the machine's state known. The word comes last: who reads it also sees the rest, and a bucket
     /// whose end is seen too early only sends the reader to the lock.
-    pub(super) fn publish(&self, glance: Glance, until: Timestamp, cause: Option<OpenCause>, end: Timestamp) {
-        self.until.store(until.as_nanos(), Ordering::Relaxed);
-        self.cause.store(pack_cause(cause), Ordering::Relaxed);
+    ///
+    /// `opening` is written only for an opening, so that who has seen the word say open, and reads on while that ends,
+    /// finds what belongs to that opening or to a later one.
+    pub(super) fn publish(
+        &self,
+        glance: Glance,
+        opening: Option<(Timestamp, Option<OpenCause>)>,
+        end: Timestamp,
+    ) {
+        if let Some((until, cause)) = opening {
+            self.until.store(until.as_nanos(), Ordering::Relaxed);
+            self.cause.store(pack_cause(cause), Ordering::Relaxed);
+        }
         self.bucket_end.store(end.as_nanos(), Ordering::Relaxed);
         self.word.store(glance.0, Ordering::Release);
     }

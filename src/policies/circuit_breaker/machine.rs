@@ -231,6 +231,10 @@ impl Machine {
         now: &mut Now<'_>,
         changes: &mut Changes,
     ) -> bool {
+        if self.state == State::HalfOpen {
+            // A stay that is over, or a probe that is too old, decides nothing any more.
+            self.make_due_changes(gate, now, changes, false);
+        }
         if admitted.generation != self.generation {
             return false;
         }
@@ -260,8 +264,7 @@ impl Machine {
                 }
             }
             State::HalfOpen => {
-                // A probe that is too old, or was given up before, has no say any more.
-                self.give_up_probes(now.get());
+                // A probe that was given up has no say any more.
                 if !self.probes.finish(admitted.probe) {
                     return false;
                 }
@@ -472,11 +475,11 @@ impl Machine {
             && self.settings.consecutive_failures.is_some()
             && self.state == State::Closed;
         match (&self.window, self.state) {
-            (_, State::Disabled) => true,
+            // Disabled records nothing, and metrics only judges nothing.
+            (_, State::Disabled) | (Window::Time(_), State::MetricsOnly) => true,
             (Window::Count(window), State::Closed | State::MetricsOnly) => {
                 window.is_full_of_plain_successes() && !counts_in_a_row
             }
-            (Window::Time(_), State::MetricsOnly) => true,
             (Window::Time(window), State::Closed) => {
                 let spotless = window.totals().failed == 0 && window.totals().slow == 0;
                 (spotless || self.judged) && !counts_in_a_row
@@ -495,6 +498,7 @@ impl Machine {
             Window::Time(window) if tallied => window.bucket_end(),
             _ => Timestamp::MAX,
         };
-        gate.publish(glance, self.until, self.cause, end);
+        let opening = (self.state == State::Open).then_some((self.until, self.cause));
+        gate.publish(glance, opening, end);
     }
 }

@@ -7,6 +7,7 @@
 //! | `window/` | the calls that are looked at |
 //! | `probes.rs` | the permits of half-open |
 //! | `gate.rs` | what a call knows without the lock |
+//! | `untold.rs` | transitions on their way to the observers |
 //! | `permit.rs`, `snapshot.rs` | what a handle hands out |
 //! | `step.rs` | the breaker as a step machine around a call |
 
@@ -19,6 +20,7 @@ mod permit;
 mod probes;
 mod snapshot;
 mod step;
+mod untold;
 mod window;
 
 use std::{
@@ -30,7 +32,8 @@ use std::{
 use self::{
     config::Settings,
     gate::{Gate, Glance},
-    machine::{Admitted, Changes, Machine},
+    machine::{Admitted, Changes, Machine, Transition},
+    untold::Untold,
 };
 pub use self::{
     config::{CircuitBreakerConfig, HalfOpenConfig, OpenConfig, SlowCallConfig, StayEnd, WindowConfig},
@@ -85,6 +88,7 @@ pub struct CircuitBreaker(Arc<Shared>);
 struct Shared {
     gate: Gate,
     machine: Mutex<Machine>,
+    untold: Untold,
     name: Arc<str>,
     clock: Clock,
     observers: Observers,
@@ -94,14 +98,16 @@ impl CircuitBreaker {
     fn new(name: &str, settings: Settings, clock: Clock) -> Self {
         let gate = Gate::new();
         let machine = Machine::new(Arc::new(settings), &gate, clock.now());
-        let name = Arc::from(name);
-        Self(Arc::new(Shared {
+        let breaker = Self(Arc::new(Shared {
             gate,
             machine: Mutex::new(machine),
-            name,
+            untold: Untold::new(),
+            name: Arc::from(name),
             clock,
             observers: Observers::default(),
-        }))
+        }));
+        breaker.schedule_tick();
+        breaker
     }
 
     /// The default settings under the name `name`; see [`CircuitBreakerConfig`] for others.
@@ -206,6 +212,7 @@ impl CircuitBreaker {
         let emptied = self.step(&mut Now::of(&self.0.clock), |machine, gate, now, _| {
             machine.reconfigure(settings, gate, now.get())
         });
+        self.schedule_tick();
         self.tell(|| What::Reconfigured);
         if emptied {
             self.tell(|| What::WindowEmptied);
@@ -253,7 +260,8 @@ impl CircuitBreaker {
     fn rejection(&self, reason: Reason, now: &mut Now<'_>) -> Rejected {
         self.0.gate.count_refusal();
         let retry_after = match reason {
-            Reason::Open(_) => Some(self.0.gate.until().since(now.get())),
+            // At the end of the wait itself it still refuses.
+            Reason::Open(_) => Some(self.0.gate.until().since(now.get()) + Duration::from_nanos(1)),
             _ => None,
         };
         let rejected = Rejected::new(Arc::clone(&self.0.name), reason).with_retry_after(retry_after);
@@ -265,10 +273,11 @@ impl CircuitBreaker {
     fn refuse_unready(&self) -> Rejected {
         let reason = match self.state() {
             State::ForcedOpen => Reason::ForcedOpen,
+            State::Open => Reason::Open(self.0.gate.cause()),
             State::HalfOpen => Reason::ProbesTaken {
                 probes: lock(&self.0.machine).probes(),
             },
-            _ => Reason::Open(self.0.gate.cause()),
+            State::Closed | State::Disabled | State::MetricsOnly => Reason::WasOpen,
         };
         self.rejection(reason, &mut Now::of(&self.0.clock))
     }
@@ -293,7 +302,7 @@ impl CircuitBreaker {
     fn settle(&self, admitted: Admitted, verdict: Verdict, duration: Option<Duration>) {
         let gate = &self.0.gate;
         let glance = gate.glance();
-        if glance.generation() != admitted.generation {
+        if glance.generation() != admitted.generation || glance.state() == State::Disabled {
             return;
         }
         let slow = duration.is_some_and(|duration| nanos(duration) > gate.slow_after());
@@ -345,31 +354,32 @@ impl CircuitBreaker {
         step: impl FnOnce(&mut Machine, &Gate, &mut Now<'_>, &mut Changes) -> T,
     ) -> T {
         let mut changes = Changes::default();
-        let mut wakes_at = None;
         let result = {
             let mut machine = lock(&self.0.machine);
             let result = step(&mut machine, &self.0.gate, now, &mut changes);
             if changes.any() {
-                wakes_at = machine.wakes_at();
+                self.0.untold.push(&changes);
             }
             result
         };
         if changes.any() {
-            if let Some(at) = wakes_at {
-                let breaker = Arc::downgrade(&self.0);
-                // Just after it: `until` itself still belongs to the wait.
-                let at = at.after(Duration::from_nanos(1));
-                self.0.clock.schedule(at, move || Self::tick_if_alive(&breaker));
-            }
-            for change in changes.0.into_iter().flatten() {
-                self.tell(|| What::Transition {
-                    from: change.from,
-                    to: change.to,
-                    cause: change.cause,
-                });
-            }
+            self.schedule_tick();
+            self.0.untold.tell(|Transition { from, to, cause }| {
+                self.tell(|| What::Transition { from, to, cause });
+            });
         }
         result
+    }
+
+    /// Sees to it that a change which time will make due is made then, where the settings want that.
+    fn schedule_tick(&self) {
+        let wakes_at = lock(&self.0.machine).wakes_at();
+        if let Some(at) = wakes_at {
+            let breaker = Arc::downgrade(&self.0);
+            // Just after it: `until` itself still belongs to the wait.
+            let at = at.after(Duration::from_nanos(1));
+            self.0.clock.schedule(at, move || Self::tick_if_alive(&breaker));
+        }
     }
 
     fn tick_if_alive(breaker: &Weak<Shared>) {
@@ -378,7 +388,7 @@ impl CircuitBreaker {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0
             .observers

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{CircuitBreaker, machine::Admitted};
 use crate::{
-    policies::step::{Ask, Next, Policy, Step},
+    policies::step::{Ask, Next, Policy, Refuser, Step},
     vocabulary::{
-        clock::{Clock, Stopwatch, Timestamp},
+        clock::{Clock, Now, Stopwatch, Timestamp},
         outcome::{Abandoned, Outcome, Verdict},
         rejected::Rejected,
     },
@@ -59,11 +59,11 @@ impl Policy for CircuitBreaker {
     }
 
     #[inline]
-    fn would_refuse(&self) -> bool {
-        self.would_refuse_now()
+    fn would_refuse(&self, _may_wait: bool) -> Option<Refuser> {
+        self.would_refuse_now().then_some(Refuser::default())
     }
 
-    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
+    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
         self.refuse_unready()
     }
 
@@ -85,44 +85,21 @@ impl Policy for CircuitBreaker {
         }
     }
 
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         let already = match pass.watch {
             Watch::Out | Watch::Clock => return None,
             Watch::Not => Duration::ZERO,
             Watch::Stopwatch => self.0.clock.elapsed(Stopwatch::from_raw(pass.began)),
         };
         pass.began = now
+            .get()
             .as_nanos()
             .saturating_sub(crate::vocabulary::clock::nanos(already));
         pass.watch = Watch::Clock;
         None
     }
 
-    #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
-        if pass.watch == Watch::Not && outcome.is_plain_success() {
-            // Most calls, by far.
-            pass.watch = Watch::Out;
-            self.settle(pass.admitted(), Verdict::Success, None);
-            return Next::Done;
-        }
-        self.leave_timed(pass, outcome)
-    }
-
-    fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
-        let pending = match std::mem::take(&mut pass.watch) {
-            Watch::Out => return,
-            // It was never pending: a timer cannot have run out, and a drop says nothing about the service.
-            Watch::Not | Watch::Stopwatch => None,
-            Watch::Clock => Some(self.since(pass.began)),
-        };
-        self.settle_abandoned(pass.admitted(), why, pending);
-    }
-}
-
-impl CircuitBreaker {
-    #[inline(never)]
-    fn leave_timed(&self, pass: &mut CircuitBreakerPass, outcome: &Outcome<'_>) -> Next {
         if pass.watch == Watch::Out {
             return Next::Done;
         }
@@ -139,6 +116,28 @@ impl CircuitBreaker {
         Next::Done
     }
 
+    #[inline(always)]
+    fn succeed(&self, pass: &mut Self::Pass) -> Next {
+        if pass.watch != Watch::Not {
+            return self.leave(pass, &Outcome::success());
+        }
+        pass.watch = Watch::Out;
+        self.settle(pass.admitted(), Verdict::Success, None);
+        Next::Done
+    }
+
+    fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
+        let pending = match std::mem::take(&mut pass.watch) {
+            Watch::Out => return,
+            // It was never pending: a timer cannot have run out, and a drop says nothing about the service.
+            Watch::Not | Watch::Stopwatch => None,
+            Watch::Clock => Some(self.since(pass.began)),
+        };
+        self.settle_abandoned(pass.admitted(), why, pending);
+    }
+}
+
+impl CircuitBreaker {
     fn since(&self, began: u64) -> Duration {
         self.0.clock.now().since(Timestamp::from_nanos(began))
     }

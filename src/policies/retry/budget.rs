@@ -71,7 +71,7 @@ impl RetryBudgetConfig {
     ///
     /// A setting out of its range: the error names it, its value and what is accepted.
     pub fn build(self) -> Result<RetryBudget, ConfigError> {
-        let terms = self.check()?;
+        let terms = self.check().map_err(about_budget)?;
         let ledger = Mutex::new(Ledger::new(terms, self.clock.now()));
         Ok(RetryBudget(Arc::new(Shared {
             fresh: AtomicU64::new(0),
@@ -107,6 +107,10 @@ impl RetryBudgetConfig {
             bucket: (nanos(self.window) / BUCKETS as u64).max(1),
         })
     }
+}
+
+fn about_budget(error: ConfigError) -> ConfigError {
+    error.about("retry budget")
 }
 
 /// A budget for retries: a cheap handle on shared state, which many retries can share.
@@ -212,7 +216,7 @@ impl RetryBudget {
     ///
     /// A setting out of its range; the budget then goes on as it was.
     pub fn reconfigure(&self, config: &RetryBudgetConfig) -> Result<(), ConfigError> {
-        let terms = config.check()?;
+        let terms = config.check().map_err(about_budget)?;
         self.look(|ledger| ledger.take_terms(terms, self.0.clock.now()));
         Ok(())
     }

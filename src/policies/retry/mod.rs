@@ -45,7 +45,7 @@ struct Shared {
     name: Arc<str>,
     clock: Clock,
     observers: Observers,
-    /// The number of the newest settings, times two, plus one where these have a budget.
+    /// The newest settings, as [`newest_word`] packs them.
     newest: AtomicU32,
     /// The settings since it was built, up to the last 65 536: a call looks up, at its first failure, the ones
     /// that it began with. So a call that succeeds at once pays one load for them.
@@ -63,7 +63,7 @@ impl Retry {
             name: Arc::from(name),
             clock,
             observers: Observers::default(),
-            newest: AtomicU32::new(u32::from(settings.budgeted)),
+            newest: AtomicU32::new(newest_word(0, &settings)),
             settings: Mutex::new(vec![Arc::new(settings)]),
             budget,
             owns_budget,
@@ -105,7 +105,7 @@ impl Retry {
             self.reconfigure_budget(&config.budget)
                 .map_err(|error| error.of(PolicyKind::Retry, &self.0.name))?;
             let number = settings_number(self.0.newest.load(Ordering::Relaxed)).wrapping_add(1);
-            let newest = u32::from(number) << 1 | u32::from(settings.budgeted);
+            let newest = newest_word(number, &settings);
             let settings = Arc::new(settings);
             match all.get_mut(usize::from(number)) {
                 Some(oldest) => *oldest = settings,
@@ -137,7 +137,7 @@ impl Retry {
     }
 
     fn is_budgeted(&self) -> bool {
-        self.0.newest.load(Ordering::Acquire) & 1 == 1
+        self.0.newest.load(Ordering::Acquire) & BUDGETED != 0
     }
 
     fn settings(&self, number: u16) -> Arc<Settings> {
@@ -145,16 +145,28 @@ impl Retry {
         Arc::clone(&all[usize::from(number)])
     }
 
-    #[inline]
+    #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Retry, &self.0.name, what);
     }
 }
 
-/// The number of the settings that the word of the newest ones names.
+/// In the word of the newest settings: they have a budget.
+const BUDGETED: u32 = 1;
+/// In the word of the newest settings: they limit the time that a call may take.
+const TIMED: u32 = 2;
+
+/// What a call that succeeds at once needs to know of its settings: their number and two flags.
+fn newest_word(number: u16, settings: &Settings) -> u32 {
+    let budgeted = if settings.budgeted { BUDGETED } else { 0 };
+    let timed = if settings.max_elapsed.is_some() { TIMED } else { 0 };
+    u32::from(number) << 2 | timed | budgeted
+}
+
+/// The number of the settings that the word names.
 #[allow(clippy::cast_possible_truncation)]
 const fn settings_number(newest: u32) -> u16 {
-    (newest >> 1) as u16
+    (newest >> 2) as u16
 }
 
 impl fmt::Debug for Retry {

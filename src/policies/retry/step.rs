@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Retry, config::Settings, settings_number};
+use super::{BUDGETED, Retry, TIMED, config::Settings, settings_number};
 use crate::{
     policies::step::{Ask, Expired, Next, Policy, Step},
     vocabulary::{
         clock::{Clock, Now, Timestamp},
         event::{GaveUp, What},
         outcome::{Abandoned, Advice, Outcome, Verdict},
-        rejected::{Reason, Rejected},
         sync::Ordering,
     },
 };
@@ -25,7 +24,9 @@ pub struct RetryPass {
     /// The wait before this attempt, which decorrelated backoff grows from, as a share of the longest wait:
     /// `u16::MAX` is all of it.
     previous: u16,
-    /// When the call was first seen to take time; 0 before that.
+    /// Whether these limit the time that the call may take.
+    timed: bool,
+    /// When the call was first seen to take time, where that is limited; 0 before that.
     began: u64,
     /// When the next attempt begins, while it waits.
     wait_end: u64,
@@ -38,8 +39,10 @@ enum Phase {
     Out,
     /// An attempt is under way.
     Running,
-    /// The next attempt waits.
+    /// The next attempt waits for its time.
     Waiting,
+    /// Its time has come; the service may still have to become ready.
+    Due,
 }
 
 impl Policy for Retry {
@@ -55,21 +58,14 @@ impl Policy for Retry {
         &self.0.clock
     }
 
-    fn would_refuse(&self) -> bool {
-        false
-    }
-
-    fn refuse(&self, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
-        Rejected::new(Arc::clone(&self.0.name), Reason::NotPolledReady)
-    }
-
     #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
         let newest = self.0.newest.load(Ordering::Acquire);
         pass.phase = Phase::Running;
         pass.attempt = 1;
         pass.settings = settings_number(newest);
-        if newest & 1 == 1 {
+        pass.timed = newest & TIMED != 0;
+        if newest & BUDGETED != 0 {
             self.0.budget.deposit();
         }
         Step::Call
@@ -81,12 +77,12 @@ impl Policy for Retry {
         Step::Call
     }
 
-    fn pended(&self, pass: &mut Self::Pass, now: Timestamp) -> Option<Timestamp> {
+    fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase {
-            Phase::Out => None,
+            Phase::Out | Phase::Due => None,
             Phase::Running => {
-                if pass.began == 0 {
-                    pass.began = now.as_nanos();
+                if pass.began == 0 && pass.timed {
+                    pass.began = now.get().as_nanos();
                 }
                 None
             }
@@ -96,13 +92,13 @@ impl Policy for Retry {
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
         if pass.phase == Phase::Waiting && now.as_nanos() >= pass.wait_end {
+            pass.phase = Phase::Due;
             Expired::Resume
         } else {
             Expired::NotYet
         }
     }
 
-    #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
         if pass.phase != Phase::Running {
             return Next::Done;
@@ -117,6 +113,15 @@ impl Policy for Retry {
             return Next::Done;
         }
         self.leave_failed(pass, outcome)
+    }
+
+    #[inline(always)]
+    fn succeed(&self, pass: &mut Self::Pass) -> Next {
+        if pass.phase == Phase::Running && pass.attempt == 1 {
+            pass.phase = Phase::Out;
+            return Next::Done;
+        }
+        self.leave(pass, &Outcome::success())
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {

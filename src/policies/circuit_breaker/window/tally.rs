@@ -61,13 +61,14 @@ impl Tally {
                 return false;
             }
             // Release, so that whoever drains this count also sees what this thread did before.
-            match cell.compare_exchange(seen, seen + 1, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(_) => {
-                    self.striped.open();
-                    cell = self.cell();
-                }
+            if cell
+                .compare_exchange(seen, seen + 1, Ordering::Release, Ordering::Relaxed)
+                .is_ok()
+            {
+                return true;
             }
+            self.striped.open();
+            cell = self.cell();
         }
     }
 
