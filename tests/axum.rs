@@ -2,6 +2,9 @@
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+#[path = "support/example.rs"]
+mod example;
+
 use std::{
     future::pending,
     net::SocketAddr,
@@ -473,4 +476,19 @@ async fn a_retry_handles_a_request_again_with_its_body() {
     );
     assert_eq!(text(response).await, "x".repeat(1024));
     assert_eq!(times.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn the_example_shows_a_timeout_and_an_open_breaker_and_ends() {
+    let ran = example::example("axum_server").output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}");
+    for part in [
+        "200 OK hello",
+        "504 Gateway Timeout {",
+        "503 Service Unavailable {",
+        "come back in ",
+    ] {
+        assert!(said.contains(part), "`{part}` in:\n{said}");
+    }
 }

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 #![allow(clippy::disallowed_methods, reason = "a test measures how long it took")]
 
+#[path = "support/example.rs"]
+mod example;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -364,4 +367,12 @@ async fn a_channel_that_cannot_connect_is_tried_again_whatever_the_call() {
         .unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert_eq!(policies.failed(), (3, 3));
+}
+
+#[test]
+fn the_example_is_served_at_its_second_attempt_and_ends() {
+    let ran = example::example("grpc_client").output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}");
+    assert!(said.starts_with("SERVING after 2 attempts and "), "{said}");
 }

@@ -927,3 +927,47 @@ async fn a_stack_takes_it_all_at_once() {
         assert_eq!(breaker.snapshot().failed, failed, "{path}");
     }
 }
+
+proptest::proptest! {
+    /// However a body is cut into frames, and however far each attempt reads it: while what was read fits into the
+    /// bound, the next attempt gets it from the beginning, and past the bound there is no other attempt.
+    #[test]
+    fn each_attempt_reads_the_body_from_its_beginning(
+        sizes in proptest::collection::vec(0_usize..3000, 0..12),
+        reads in proptest::collection::vec(0_usize..14, 1..5),
+        bound in 1_usize..20_000,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut count = 0_u8;
+            let frames: Vec<Bytes> = sizes
+                .iter()
+                .map(|&size| {
+                    count = count.wrapping_add(1);
+                    Bytes::from(vec![count; size])
+                })
+                .collect();
+            let whole = frames.concat();
+            let body = Timed::new(frames.into_iter().map(|frame| (0, Ok(Frame::data(frame)))).collect());
+            let (mut body, mut kept) = buttress::http::ReplayBody::new(body, bound);
+            let mut furthest = 0;
+            for frames in reads {
+                let mut read = Vec::new();
+                for _ in 0..frames {
+                    let Some(frame) = body.frame().await else { break };
+                    read.extend_from_slice(frame.unwrap().data_ref().unwrap());
+                }
+                assert_eq!(read, whole[..read.len()]);
+                furthest = furthest.max(read.len());
+                assert_eq!(kept.can_repeat(), furthest <= bound, "{furthest} of {bound}");
+                match kept.again() {
+                    Some(next) => body = next,
+                    None => return,
+                }
+            }
+            let rest = body.collect().await.unwrap().to_bytes();
+            assert_eq!(rest, whole);
+            assert_eq!(kept.can_repeat(), whole.len() <= bound);
+        });
+    }
+}

@@ -113,7 +113,7 @@ impl HttpExchange {
             hold,
             body: BodyRules::default(),
             timeouts_cover_body: false,
-            unconnected: Predicate::error_if(never_connected),
+            unconnected: Predicate::error_if(refused),
             may_resend: None,
             judge: None,
             retry: None,
@@ -174,8 +174,8 @@ impl HttpExchange {
     /// Says of which further errors it is known that the connection was never made, so that any request may be sent
     /// again.
     ///
-    /// Known from the start is [`ConnectionRefused`](std::io::ErrorKind::ConnectionRefused) and what else a system says
-    /// only while it connects. A client may know more:
+    /// Known from the start is [`ConnectionRefused`](std::io::ErrorKind::ConnectionRefused), anywhere in the chain of
+    /// sources. A client knows more (a name that did not resolve, a handshake that failed):
     ///
     /// ```
     /// use buttress::{Predicate, http::HttpExchange};
@@ -301,13 +301,8 @@ impl HttpExchange {
 }
 
 /// What a system says only while it connects.
-fn never_connected(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, ConnectionRefused, NotFound};
-    matches!(
-        error.kind(),
-        // Where a Unix socket does not exist; where no local port is left.
-        ConnectionRefused | NotFound | AddrNotAvailable | AddrInUse
-    )
+fn refused(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::ConnectionRefused
 }
 
 impl<A, B, E> Exchange<Request<A>, Response<B>, E> for HttpExchange

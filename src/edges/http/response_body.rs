@@ -57,7 +57,7 @@ pin_project! {
         rules: BodyRules,
         // Boxed, so that the body can be moved where the inner one can. It is made when it is first needed.
         timer: Option<Pin<Box<Sleep>>>,
-        // The point until which the next frame has to come; `None` unless it is awaited.
+        // The point until which the next frame has to come, while it is awaited.
         idle_until: Option<Instant>,
         // The point until which the body has to end, once it was pending.
         deadline: Option<Instant>,
@@ -301,7 +301,6 @@ where
                 .map(|rejected| Some(Err(BoxError::from(rejected))));
         };
         *this.awaited = false;
-        *this.idle_until = None;
         match polled {
             Some(Ok(frame)) => {
                 #[cfg(feature = "grpc")]
