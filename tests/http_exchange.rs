@@ -360,6 +360,33 @@ async fn a_retry_after_is_cut_to_its_setting_and_given_up_where_it_does_not_fit(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_after_that_a_timeout_around_would_cut_off_gives_up_at_once() {
+    for (answers_after, hint, attempts) in [(0, "2", 1), (0, "1", 2), (1500, "1", 1), (400, "1", 2)] {
+        let timeout = TimeoutConfig::new(Duration::from_secs(2)).build("total").unwrap();
+        let stack = Stack::builder().timeout(timeout).retry(retry()).build().unwrap();
+        let count = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&count);
+        let service = stack
+            .prepare(ReplayBodies::new())
+            .exchange(HttpExchange::client())
+            .layer(service_fn(move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    tokio::time::sleep(Duration::from_millis(answers_after)).await;
+                    let response = Response::builder().status(503).header("retry-after", hint);
+                    Ok::<_, BoxError>(response.body(Full::<Bytes>::default()).unwrap())
+                }
+            }));
+        let began = Instant::now();
+        let get = request("GET").body(Full::<Bytes>::default()).unwrap();
+        let status = service.oneshot(get).await.map(|response| response.status());
+        let shown = format!("{answers_after} {hint} {:?}", began.elapsed());
+        assert_eq!(status.unwrap(), 503, "{shown}");
+        assert_eq!(count.load(Ordering::Relaxed), attempts, "{shown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_after_that_is_no_wait_leaves_it_to_the_backoff() {
     for bad in ["-1", "soon", "1.5", "NaN", ""] {
         let waited_for = waited(retry(), 503, &[("retry-after", bad)]).await;

@@ -159,6 +159,17 @@ pub struct TimeoutPass {
     deadline: u64,
 }
 
+impl Timeout {
+    /// How long the call still has.
+    pub(crate) fn time_left(&self, pass: &TimeoutPass) -> Option<Duration> {
+        match pass.phase {
+            Phase::Out => None,
+            Phase::Untimed => Some(Duration::from_nanos(pass.limit)),
+            Phase::Timed => Some(Timestamp::from_nanos(pass.deadline).since(self.0.clock.now())),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
     /// The call is not inside.

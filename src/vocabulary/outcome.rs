@@ -42,6 +42,7 @@ pub struct Outcome<'a> {
     repeatable: bool,
     deferred: bool,
     timed: bool,
+    time_left: Option<Duration>,
 }
 
 impl<'a> Outcome<'a> {
@@ -56,6 +57,7 @@ impl<'a> Outcome<'a> {
             repeatable: true,
             deferred: false,
             timed: false,
+            time_left: None,
         }
     }
 
@@ -139,6 +141,12 @@ impl<'a> Outcome<'a> {
         self.timed
     }
 
+    /// How long the timeouts around the policy that is shown this outcome leave it, where that is known: in a
+    /// [`Stack`](crate::Stack), for an outcome that says when to try again.
+    pub const fn time_left(&self) -> Option<Duration> {
+        self.time_left
+    }
+
     /// The same with another verdict.
     #[must_use]
     pub const fn with_verdict(mut self, verdict: Verdict) -> Self {
@@ -178,6 +186,13 @@ impl<'a> Outcome<'a> {
     #[must_use]
     pub const fn with_timed(mut self, timed: bool) -> Self {
         self.timed = timed;
+        self
+    }
+
+    /// The same with the time that is left.
+    #[must_use]
+    pub const fn with_time_left(mut self, left: Option<Duration>) -> Self {
+        self.time_left = left;
         self
     }
 }

@@ -25,7 +25,8 @@
 //! A request may be sent twice when its method is idempotent (RFC 9110, section 9.2.2), when it has an
 //! `Idempotency-Key`, or when the caller [says so](Resend). A `Retry-After` is waited for instead of the backoff, at
 //! most for [`max_hint`](crate::RetryConfig::max_hint); when that would end after
-//! [`max_elapsed`](crate::RetryConfig::max_elapsed), the retry gives up at once.
+//! [`max_elapsed`](crate::RetryConfig::max_elapsed), or after a timeout around the retry in the same
+//! [`Stack`](crate::Stack) would have ended the call, the retry gives up at once.
 //!
 //! # Example
 //!
