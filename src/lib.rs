@@ -21,6 +21,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 mod drivers;
+mod edges;
 mod policies;
 mod vocabulary;
 
@@ -69,8 +70,14 @@ pub use crate::{
         rejected::{OpenCause, Reason, Rejected, RejectedKind},
         settings::ConfigError,
         state::State,
+        status::StatusSet,
     },
 };
+
+#[cfg(feature = "axum")]
+pub use crate::edges::axum;
+#[cfg(feature = "http")]
+pub use crate::edges::http;
 
 /// The README's snippets are compiled and run as tests.
 #[cfg(doctest)]

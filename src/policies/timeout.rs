@@ -159,6 +159,17 @@ pub struct TimeoutPass {
     deadline: u64,
 }
 
+impl Timeout {
+    /// How long the call still has.
+    pub(crate) fn time_left(&self, pass: &TimeoutPass) -> Option<Duration> {
+        match pass.phase {
+            Phase::Out => None,
+            Phase::Untimed => Some(Duration::from_nanos(pass.limit)),
+            Phase::Timed => Some(Timestamp::from_nanos(pass.deadline).since(self.0.clock.now())),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
     /// The call is not inside.
@@ -217,7 +228,10 @@ impl Policy for Timeout {
     }
 
     #[inline(always)]
-    fn leave(&self, pass: &mut Self::Pass, _outcome: &Outcome<'_>) -> Next {
+    fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
+        if outcome.is_deferred() && outcome.is_timed() && pass.phase != Phase::Out {
+            return Next::Hold;
+        }
         pass.phase = Phase::Out;
         Next::Done
     }

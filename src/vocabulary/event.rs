@@ -119,7 +119,7 @@ pub enum What {
 pub enum GaveUp {
     /// All attempts were made.
     Attempts,
-    /// The wait would have ended past the longest elapsed time.
+    /// The wait would have ended past the longest elapsed time, or past a timeout around the retry.
     Elapsed,
     /// The retry budget is spent.
     Budget,

@@ -4,16 +4,17 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use super::stage::{AnyPass, Stage};
+use super::stage::{AnyPass, AnyPolicy, Stage};
 use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
     policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
     vocabulary::{
         clock::{Clock, Now, Timestamp},
         event::PolicyKind,
-        outcome::{Abandoned, Outcome},
+        outcome::{Abandoned, Advice, Outcome},
         rejected::Rejected,
     },
 };
@@ -176,6 +177,18 @@ impl Stages {
         pass.cut = 0;
     }
 
+    /// How long the timeouts around the stage `at` leave it.
+    #[cold]
+    fn time_left(&self, pass: &mut StackPass, at: usize) -> Option<Duration> {
+        let outer = self.0.stages.iter().enumerate().take(at);
+        outer
+            .filter_map(|(at, stage)| match (&stage.policy, pass.at(at)) {
+                (AnyPolicy::Timeout(timeout), AnyPass::Timeout(pass)) => timeout.time_left(pass),
+                _ => None,
+            })
+            .min()
+    }
+
     fn innermost(&self, pass: &StackPass) -> Option<(usize, &Stage)> {
         let at = usize::from(pass.depth).checked_sub(1)?;
         Some((at, self.0.stages.get(at)?))
@@ -280,7 +293,14 @@ impl Policy for Stages {
         let mut at = entered;
         while at > 0 {
             at -= 1;
-            match self.0.stages[at].leave(pass.at(at), outcome) {
+            let next = match outcome.advice() {
+                Advice::RetryAfter(_) => {
+                    let timely = outcome.with_time_left(self.time_left(pass, at));
+                    self.0.stages[at].leave(pass.at(at), &timely)
+                }
+                Advice::Stop | Advice::Retry => self.0.stages[at].leave(pass.at(at), outcome),
+            };
+            match next {
                 Next::Done => {}
                 Next::Hold => holds = true,
                 next @ (Next::Again | Next::Answer) => {

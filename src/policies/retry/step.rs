@@ -184,7 +184,13 @@ impl Retry {
             return Err(GaveUp::NotRepeatable);
         }
         let wait = match outcome.advice() {
-            Advice::RetryAfter(hint) => hint.min(settings.max_hint),
+            Advice::RetryAfter(hint) => {
+                let wait = hint.min(settings.max_hint);
+                if outcome.time_left().is_some_and(|left| wait >= left) {
+                    return Err(GaveUp::Elapsed);
+                }
+                wait
+            }
             Advice::Retry | Advice::Stop => {
                 let previous = settings.backoff.of_longest(pass.previous);
                 settings

@@ -1,0 +1,6 @@
+//! Floor 4: where the policies meet protocols and frameworks. Each edge stands behind a feature.
+
+#[cfg(feature = "axum")]
+pub mod axum;
+#[cfg(feature = "http")]
+pub mod http;
