@@ -267,11 +267,12 @@ where
         let mut pass = P::Pass::default();
         let policy = &self.guarding.policy;
         let readiness = std::mem::replace(&mut self.readiness, Readiness::Unknown);
-        if readiness != Readiness::Ready {
-            let rejected = refuse(policy, readiness, &mut pass, &AskAttempts(&attempts));
-            return Driven::refused(attempts, pass, rejected);
-        }
-        match policy.enter(&mut pass, &AskAttempts(&attempts)) {
+        let step = if readiness == Readiness::Ready {
+            policy.enter(&mut pass, &AskAttempts(&attempts))
+        } else {
+            refuse(policy, readiness, &mut pass, &AskAttempts(&attempts))
+        };
+        match step {
             Step::Call => {
                 let entered = Entered {
                     policy,
@@ -297,11 +298,11 @@ where
 
 /// The rejection of a call for which the service was not polled ready.
 #[cold]
-fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: &impl Ask) -> Rejected {
+fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: &impl Ask) -> Step {
     if let Readiness::Refuses(by) = readiness {
         policy.refuse(by, pass, ask)
     } else {
-        Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady)
+        Step::Refused(Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady))
     }
 }
 

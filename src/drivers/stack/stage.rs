@@ -21,7 +21,6 @@ use crate::{
         event::PolicyKind,
         outcome::{Abandoned, Outcome},
         predicate::Rules,
-        rejected::Rejected,
     },
 };
 
@@ -94,7 +93,7 @@ macro_rules! policies {
                 match self { $(Self::$kind(policy) => Policy::would_refuse(policy, may_wait).is_some(),)* }
             }
 
-            pub(super) fn refuse(&self, ask: &impl Ask) -> Rejected {
+            pub(super) fn refuse(&self, ask: &impl Ask) -> Step {
                 match self {
                     $(Self::$kind(policy) => policy.refuse(Refuser::default(), &mut <$kind as Policy>::Pass::default(), ask),)*
                 }
@@ -115,12 +114,11 @@ macro_rules! policies {
             pub(super) fn poll_queue(
                 &self,
                 pass: &mut AnyPass,
-                ask: &impl Ask,
                 cx: &mut Context<'_>,
-            ) -> Poll<Step> {
+            ) -> Poll<()> {
                 match (self, pass) {
-                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.poll_queue(pass, ask, cx),)*
-                    _ => Poll::Ready(Step::Call),
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.poll_queue(pass, cx),)*
+                    _ => Poll::Ready(()),
                 }
             }
 

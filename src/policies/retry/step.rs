@@ -26,7 +26,7 @@ pub struct RetryPass {
     previous: u16,
     /// Whether the budget paid for this attempt.
     paid: bool,
-    /// When the call was first seen to take time; 0 before that, and [`UNLIMITED`] where it may take any.
+    /// When the call was first seen to take time; [`UNSEEN`] before that, and [`UNLIMITED`] where it may take any.
     began: u64,
     /// When the next attempt begins, while it waits.
     wait_end: u64,
@@ -34,6 +34,9 @@ pub struct RetryPass {
 
 /// For [`RetryPass::began`]: the settings do not limit the time.
 const UNLIMITED: u64 = u64::MAX;
+
+/// For [`RetryPass::began`]: the call took no time so far.
+const UNSEEN: u64 = u64::MAX - 1;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
@@ -67,7 +70,7 @@ impl Policy for Retry {
         pass.phase = Phase::Running;
         pass.attempt = 1;
         pass.settings = settings_number(newest);
-        pass.began = if newest & TIMED == 0 { UNLIMITED } else { 0 };
+        pass.began = if newest & TIMED == 0 { UNLIMITED } else { UNSEEN };
         if newest & BUDGETED != 0 {
             self.0.budget.deposit();
         }
@@ -84,7 +87,7 @@ impl Policy for Retry {
         match pass.phase {
             Phase::Out | Phase::Due => None,
             Phase::Running => {
-                if pass.began == 0 {
+                if pass.began == UNSEEN {
                     pass.began = now.get().as_nanos();
                 }
                 None
@@ -198,7 +201,7 @@ impl Retry {
                     .wait(attempt, previous, outcome, settings.jitter, &settings.random)
             }
         };
-        if pass.began == 0 {
+        if pass.began == UNSEEN {
             pass.began = now.get().as_nanos();
         }
         if let Some(longest) = settings.max_elapsed {
