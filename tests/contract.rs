@@ -232,6 +232,17 @@ macro_rules! for_every {
                 .circuit_breaker(breaker)
                 .build()
                 .unwrap(),
+            stack_below_seven = Stack::builder()
+                .retry(a_retry())
+                .timeout(a_timeout())
+                .timeout(a_timeout())
+                .timeout(a_timeout())
+                .timeout(a_timeout())
+                .timeout(a_timeout())
+                .timeout(a_timeout())
+                .circuit_breaker(breaker)
+                .build()
+                .unwrap(),
             stack_below_a_fallback = Stack::builder()
                 .fallback(a_fallback(), NoAnswer)
                 .circuit_breaker(breaker)

@@ -17,8 +17,8 @@ use std::{
 
 use buttress::{
     Backoff, Bulkhead, BulkheadConfig, BulkheadSnapshot, CircuitBreaker, CircuitBreakerConfig,
-    CircuitBreakerSnapshot, Event, Fallback, Jitter, Rejected, Retry, RetryBudgetConfig, RetryBudgetSnapshot,
-    RetryConfig, State, StayEnd, Timeout, TimeoutConfig, What,
+    CircuitBreakerSnapshot, Clock, Event, Fallback, Jitter, Rejected, Retry, RetryBudgetConfig,
+    RetryBudgetSnapshot, RetryConfig, State, StayEnd, Timeout, TimeoutConfig, What,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use tokio::time::{Sleep, sleep};
@@ -116,6 +116,14 @@ pub(crate) struct Script {
     commands: Vec<(u32, Command)>,
     /// How long the service takes to become ready.
     ready_after: u32,
+    /// Whether who was not woken is polled too.
+    polls_all: bool,
+}
+
+impl Settings {
+    fn looks_at_slow_calls(&self) -> bool {
+        self.breaker.slow_calls.is_some() || self.outer_breaker.slow_calls.is_some()
+    }
 }
 
 fn breakers() -> impl Strategy<Value = Breaker> {
@@ -262,13 +270,18 @@ pub(crate) fn scripts() -> impl Strategy<Value = Script> {
         calls,
         commands,
         ready_after: 0,
+        polls_all: false,
     })
 }
 
 /// Scripts over a service that takes a while to become ready.
+///
+/// Who waits for readiness sees that a breaker opened meanwhile when it is polled, and nobody wakes it for that. So that
+/// it does not matter who is woken how often, everybody is polled all the time.
 pub(crate) fn late_scripts() -> impl Strategy<Value = Script> {
     (scripts(), 1_u32..15).prop_map(|(script, ready_after)| Script {
         ready_after,
+        polls_all: true,
         ..script
     })
 }
@@ -290,7 +303,7 @@ pub(crate) struct Policies {
 type Events = Arc<Mutex<BTreeMap<String, Vec<What>>>>;
 
 impl Breaker {
-    fn build(&self, name: &str) -> CircuitBreaker {
+    fn build(&self, name: &str, clock: &Clock) -> CircuitBreaker {
         let mut config = CircuitBreakerConfig::new()
             .minimum_calls(self.minimum)
             .open_wait(self.open_wait * MS)
@@ -301,6 +314,7 @@ impl Breaker {
             .max_probe_age(self.max_probe_age * MS)
             .dropped_after(self.dropped_after * MS)
             .seed(7)
+            .clock(clock.clone())
             .no_failure_rate();
         config = match self.window {
             Ok(calls) => config.count_window(calls),
@@ -324,7 +338,7 @@ impl Breaker {
 }
 
 impl Retrying {
-    fn build(&self, name: &str) -> Retry {
+    fn build(&self, name: &str, clock: &Clock) -> Retry {
         let mut config = RetryConfig::new()
             .max_attempts(self.attempts)
             .jitter(self.jitter)
@@ -346,51 +360,49 @@ impl Retrying {
                     .window(100 * MS),
             ),
         };
-        config.build(name).unwrap()
+        config.clock(clock.clone()).build(name).unwrap()
     }
 }
 
 impl Slots {
-    fn build(self, name: &str) -> Bulkhead {
+    fn build(self, name: &str, clock: &Clock) -> Bulkhead {
         BulkheadConfig::new(self.limit)
             .max_wait(self.max_wait * MS)
             .max_queue(self.max_queue)
+            .clock(clock.clone())
             .build(name)
             .unwrap()
     }
 }
 
 impl Policies {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, clock: &Clock) -> Self {
+        let timeout = |limit: u32, name| {
+            let config = TimeoutConfig::new(limit * MS).clock(clock.clone());
+            config.build(name).unwrap()
+        };
         let events = Events::default();
         let watch = {
             let events = Arc::clone(&events);
             Arc::new(move |event: &Event| {
-                let what = match event.what.clone() {
-                    // Of a call that was ready at once it is measured by a clock that does not stand still.
-                    What::Recorded { verdict, .. } => What::Recorded {
-                        verdict,
-                        duration: None,
-                    },
-                    what => what,
-                };
                 let name = event.name.to_string();
-                events.lock().unwrap().entry(name).or_default().push(what);
+                events
+                    .lock()
+                    .unwrap()
+                    .entry(name)
+                    .or_default()
+                    .push(event.what.clone());
             })
         };
         let policies = Self {
-            breaker: settings.breaker.build("breaker"),
-            outer_breaker: settings.outer_breaker.build("outer breaker"),
-            retry: settings.retry.build("retry"),
-            outer_retry: settings.outer_retry.build("outer retry"),
-            timeout: TimeoutConfig::new(settings.timeout * MS)
-                .build("timeout")
-                .unwrap(),
-            outer_timeout: TimeoutConfig::new(settings.outer_timeout * MS)
-                .build("outer timeout")
-                .unwrap(),
-            bulkhead: settings.bulkhead.build("bulkhead"),
-            outer_bulkhead: settings.outer_bulkhead.build("outer bulkhead"),
+            breaker: settings.breaker.build("breaker", clock),
+            outer_breaker: settings.outer_breaker.build("outer breaker", clock),
+            retry: settings.retry.build("retry", clock),
+            outer_retry: settings.outer_retry.build("outer retry", clock),
+            timeout: timeout(settings.timeout, "timeout"),
+            outer_timeout: timeout(settings.outer_timeout, "outer timeout"),
+            bulkhead: settings.bulkhead.build("bulkhead", clock),
+            outer_bulkhead: settings.outer_bulkhead.build("outer bulkhead", clock),
             fallback: Fallback::new("fallback"),
             events,
         };
@@ -558,9 +570,9 @@ struct World {
 }
 
 impl World {
-    fn new(script: &Arc<Script>, guard: fn(&Policies, Scripted) -> Guarded) -> Self {
+    fn new(script: &Arc<Script>, clock: &Clock, guard: fn(&Policies, Scripted) -> Guarded) -> Self {
         let attempts = Arc::default();
-        let policies = Policies::new(&script.settings);
+        let policies = Policies::new(&script.settings, clock);
         let scripted = Scripted {
             script: Arc::clone(script),
             attempts: Arc::clone(&attempts),
@@ -600,16 +612,19 @@ impl World {
 
     /// Polls who was woken. False when nobody was.
     fn poll(&mut self, now: u32) -> bool {
+        let all = self.script.polls_all;
         let mut polled = false;
         for (running, end) in self.running.iter_mut().zip(&mut self.ends) {
             let Some(call) = running else { continue };
-            if !call.woken.0.swap(false, SeqCst) {
+            let woken = call.woken.0.swap(false, SeqCst);
+            if !woken && !all {
                 continue;
             }
-            polled = true;
+            polled |= woken;
             if let Poll::Ready(result) = call.future.as_mut().poll(&mut Context::from_waker(&call.waker)) {
                 *end = Some((now, End::of(result)));
                 *running = None;
+                polled = true;
             }
         }
         polled
@@ -677,7 +692,15 @@ pub(crate) fn play<const N: usize>(
     let script = Arc::new(script);
     // Without Tokio's budget, which only a return to the runtime renews.
     runtime.block_on(tokio::task::unconstrained(async {
-        let mut worlds = guards.map(|guard| World::new(&script, guard));
+        // The length of a call that is ready at once is measured by a hardware counter. Where slow calls are looked at,
+        // that would be left to chance: there all handles have a clock that moves in step with Tokio's.
+        let (manual, hand) = Clock::manual();
+        let clock = if script.settings.looks_at_slow_calls() {
+            manual
+        } else {
+            Clock::tokio()
+        };
+        let mut worlds = guards.map(|guard| World::new(&script, &clock, guard));
         let last = script.calls.iter().map(|call| call.at).max().unwrap_or(0);
         for now in 0..HORIZON {
             for world in &mut worlds {
@@ -687,6 +710,7 @@ pub(crate) fn play<const N: usize>(
             if now > last.max(100) && worlds.iter().all(over) {
                 break;
             }
+            hand.advance(MS);
             tokio::time::advance(MS).await;
         }
         worlds.map(World::seen)
