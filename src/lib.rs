@@ -20,6 +20,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+mod composition;
 mod drivers;
 mod edges;
 mod policies;
@@ -28,6 +29,10 @@ mod vocabulary;
 pub use tower::BoxError;
 
 pub use crate::{
+    composition::keyed::{
+        KeyBy, KeyOf, Keyed, KeyedBulkhead, KeyedCircuitBreaker, KeyedConfig, KeyedLayer, KeyedPass,
+        KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,
+    },
     drivers::{
         adapt::{AdaptFuture, AdaptLayer, AdaptService},
         answer::{Answer, AnswerBy, AnswerFrom, AnswerWith, NoAnswer},
@@ -54,6 +59,7 @@ pub use crate::{
             OpenConfig, Permit, SlowCallConfig, StayEnd, WindowConfig,
         },
         fallback::{Fallback, FallbackPass},
+        per_key::PerKey,
         retry::{
             BudgetChoice, Retry, RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot, RetryConfig, RetryPass,
         },

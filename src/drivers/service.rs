@@ -307,9 +307,9 @@ fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: 
 }
 
 /// Leaves the policy again when the inner service's `call` panics.
-struct Entered<'a, P: Policy> {
-    policy: &'a P,
-    pass: &'a mut P::Pass,
+pub(crate) struct Entered<'a, P: Policy> {
+    pub(crate) policy: &'a P,
+    pub(crate) pass: &'a mut P::Pass,
 }
 
 impl<P: Policy> Drop for Entered<'_, P> {

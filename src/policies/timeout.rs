@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    policies::step::{Ask, Expired, Next, Policy, Step},
+    policies::{
+        per_key::{PerKey, is_only_handle, keyed_name},
+        step::{Ask, Expired, Next, Policy, Step},
+    },
     vocabulary::{
         clock::{Clock, Now, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
@@ -138,6 +141,30 @@ impl Timeout {
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Timeout, &self.0.name, what);
+    }
+}
+
+impl PerKey for Timeout {
+    fn for_key(&self, key: &str) -> Self {
+        let shared = &self.0;
+        Self(Arc::new(Shared {
+            name: keyed_name(&shared.name, key),
+            clock: shared.clock.clone(),
+            limit: AtomicU64::new(shared.limit.load(Ordering::Relaxed)),
+            observers: shared.observers.copied(),
+        }))
+    }
+
+    fn is_forgettable(&self, _now: Timestamp) -> bool {
+        is_only_handle(&self.0)
+    }
+
+    fn add_observer(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add_once(observer);
+    }
+
+    fn tell_observers(&self, what: What) {
+        self.0.observers.tell(PolicyKind::Timeout, &self.0.name, || what);
     }
 }
 

@@ -12,13 +12,14 @@ use crate::{
         bulkhead::Bulkhead,
         circuit_breaker::CircuitBreaker,
         fallback::Fallback,
+        per_key::PerKey,
         retry::Retry,
         step::{Ask, Expired, Next, Policy, Refuser, Step},
         timeout::Timeout,
     },
     vocabulary::{
         clock::{Clock, Now, Timestamp},
-        event::PolicyKind,
+        event::{Observer, PolicyKind, What},
         outcome::{Abandoned, Outcome},
         predicate::Rules,
     },
@@ -86,6 +87,22 @@ macro_rules! policies {
 
             pub(super) fn clock(&self) -> &Clock {
                 match self { $(Self::$kind(policy) => Policy::clock(policy),)* }
+            }
+
+            pub(super) fn for_key(&self, key: &str) -> Self {
+                match self { $(Self::$kind(policy) => Self::$kind(policy.for_key(key)),)* }
+            }
+
+            pub(super) fn is_forgettable(&self, now: Timestamp) -> bool {
+                match self { $(Self::$kind(policy) => policy.is_forgettable(now),)* }
+            }
+
+            pub(super) fn add_observer(&self, observer: Arc<dyn Observer>) {
+                match self { $(Self::$kind(policy) => policy.add_observer(observer),)* }
+            }
+
+            pub(super) fn tell_observers(&self, what: What) {
+                match self { $(Self::$kind(policy) => policy.tell_observers(what),)* }
             }
 
             #[inline]

@@ -10,10 +10,13 @@ use std::{
 use super::stage::{AnyPass, AnyPolicy, Stage};
 use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
-    policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
+    policies::{
+        per_key::{PerKey, is_only_handle},
+        step::{Ask, Expired, Next, Policy, Refuser, Step},
+    },
     vocabulary::{
         clock::{Clock, Now, Timestamp},
-        event::PolicyKind,
+        event::{Observer, PolicyKind, What},
         outcome::{Abandoned, Advice, Outcome},
     },
 };
@@ -359,6 +362,33 @@ impl Policy for Stages {
 
     fn hidden_attempts(&self, pass: &StackPass) -> u32 {
         self.attempts_of(pass.depth, pass.hidden, pass)
+    }
+}
+
+impl PerKey for Stages {
+    fn for_key(&self, key: &str) -> Self {
+        let stages = self.0.stages.iter().map(|stage| Stage {
+            policy: stage.policy.for_key(key),
+            rules: stage.rules.clone(),
+        });
+        Self::new(stages.collect())
+    }
+
+    fn is_forgettable(&self, now: Timestamp) -> bool {
+        is_only_handle(&self.0) && self.0.stages.iter().all(|stage| stage.policy.is_forgettable(now))
+    }
+
+    fn add_observer(&self, observer: Arc<dyn Observer>) {
+        for stage in &self.0.stages {
+            stage.policy.add_observer(Arc::clone(&observer));
+        }
+    }
+
+    /// By its outermost policy.
+    fn tell_observers(&self, what: What) {
+        if let Some(stage) = self.0.stages.first() {
+            stage.policy.tell_observers(what);
+        }
     }
 }
 

@@ -112,6 +112,10 @@ impl Machine {
         (self.settings.is_automatic() && self.until != Timestamp::MAX).then_some(self.until)
     }
 
+    pub(super) fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
     /// Probes that half-open admits.
     pub(super) fn probes(&self) -> u32 {
         self.settings.probes

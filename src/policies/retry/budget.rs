@@ -226,6 +226,16 @@ impl RetryBudget {
         Ok(())
     }
 
+    /// Another one with these settings, in which nothing is counted so far.
+    pub(super) fn empty(&self) -> Self {
+        let terms = lock(&self.0.ledger).terms;
+        Self(Arc::new(Shared {
+            fresh: AtomicU64::new(0),
+            ledger: Mutex::new(Ledger::new(terms, self.0.clock.now())),
+            clock: self.0.clock.clone(),
+        }))
+    }
+
     /// Whether both are handles on the same budget.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
