@@ -84,6 +84,8 @@ pub use crate::{
 pub use crate::edges::axum;
 #[cfg(feature = "http")]
 pub use crate::edges::http;
+#[cfg(feature = "reqwest")]
+pub use crate::edges::reqwest;
 
 /// The README's snippets are compiled and run as tests.
 #[cfg(doctest)]

@@ -30,7 +30,7 @@ use crate::vocabulary::{
 /// The trait is public so that the types of layers can be named; it is implemented by this crate's policies.
 pub trait Policy: Clone + Send + Sync + 'static {
     /// What one call holds between entering and leaving. The default holds nothing.
-    type Pass: Default + Send + fmt::Debug;
+    type Pass: Default + Send + Sync + fmt::Debug;
 
     /// Whether `leave` looks at the outcome's verdict or advice; where not, none is judged.
     const JUDGES: bool;

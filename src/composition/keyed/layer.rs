@@ -120,12 +120,26 @@ impl<F, R, A> KeyedLayer<Stages, KeyBy<F>, Plain, R, A> {
     where
         F: for<'a> Fn(&'a Req) -> Cow<'a, str>,
     {
+        Self::stack_by(keyed, KeyBy(key))
+    }
+}
+
+impl<P, K> KeyedLayer<P, K> {
+    /// Guards by the policy of the key that `key` finds. Each request is sent once and none waits in a queue.
+    pub const fn by(keyed: Keyed<P>, key: K) -> Self {
+        Self::of(keyed, key, Plain, Once, NoAnswer)
+    }
+}
+
+impl<K, R, A> KeyedLayer<Stages, K, Plain, R, A> {
+    /// Guards by the stack of the key that `key` finds.
+    pub fn stack_by(keyed: KeyedStack<R, A>, key: K) -> Self {
         let KeyedStack {
             stages,
             replay,
             answer,
         } = keyed;
-        Self::of(stages, KeyBy(key), Plain, replay, answer)
+        Self::of(stages, key, Plain, replay, answer)
     }
 }
 

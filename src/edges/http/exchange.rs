@@ -294,6 +294,24 @@ impl HttpExchange {
         outcome.with_repeatable(facts.resend || never_arrived && !facts.never)
     }
 
+    /// Whether calls hold on to the end of bodies.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn holds_bodies(&self) -> bool {
+        self.0.hold == HoldUntil::Body
+    }
+
+    /// Whether the timeouts around a call cover its body.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn covers_body(&self) -> bool {
+        self.0.timeouts_cover_body
+    }
+
+    /// Whether a body that carries nothing of its call has a limit nevertheless.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn limits_bodies(&self) -> bool {
+        self.0.body.idle_limit.is_some()
+    }
+
     /// Whether the verdict on a response with this body is put off to the body's end.
     fn holds_body(&self, body: &impl Body) -> bool {
         self.0.hold == HoldUntil::Body && !body.is_end_stream()

@@ -54,6 +54,7 @@
 //! # Ok(()) }
 //! ```
 
+mod authority;
 mod exchange;
 mod facts;
 #[cfg(feature = "grpc")]
@@ -62,9 +63,12 @@ mod replay_body;
 mod response_body;
 mod retry_after;
 
+#[cfg(feature = "reqwest")]
+pub(crate) use self::authority::authority;
 #[cfg(feature = "grpc")]
 pub use self::grpc::{GrpcCode, GrpcCodes};
 pub use self::{
+    authority::PerAuthority,
     exchange::{HoldUntil, HttpExchange},
     facts::{AttemptsMade, CallLimit, HttpFacts, RequestHead, Resend, ResponseHead},
     replay_body::{AsItIs, KeptBody, KeptRequest, ReplayBodies, ReplayBody, Superseded, WrapBody, WrapBy},
