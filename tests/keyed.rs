@@ -1,5 +1,7 @@
 //! Keyed policies: a policy of its own for each key, in a bounded table that forgets.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     borrow::Cow,
     collections::HashMap,

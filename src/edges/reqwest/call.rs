@@ -15,6 +15,7 @@ use crate::{
 pub(super) struct Call {
     pub(super) request: Request,
     pub(super) says: Extensions,
+    #[cfg(feature = "tracing")]
     pub(super) resend_count: u32,
     /// The caller's own key, for a client whose stack is one for each key.
     pub(super) key: Option<Box<str>>,
@@ -50,6 +51,7 @@ pub(super) struct KeptCall {
     /// `None` where it is sent once.
     request: Option<Request>,
     stream: Option<KeptBody<Body>>,
+    #[cfg(feature = "tracing")]
     resend_count: u32,
 }
 
@@ -61,6 +63,7 @@ impl Replay<Call> for ReplayCalls {
         let mut kept = KeptCall {
             request: None,
             stream: None,
+            #[cfg(feature = "tracing")]
             resend_count: 0,
         };
         if call.says.get() == Some(&Resend::Never) {
@@ -88,10 +91,14 @@ impl Replay<Call> for ReplayCalls {
         if let Some(stream) = &mut kept.stream {
             *request.body_mut() = Some(Body::wrap(stream.again()?));
         }
-        kept.resend_count = kept.resend_count.saturating_add(1);
+        #[cfg(feature = "tracing")]
+        {
+            kept.resend_count = kept.resend_count.saturating_add(1);
+        }
         Some(Call {
             request,
             says: Extensions::new(),
+            #[cfg(feature = "tracing")]
             resend_count: kept.resend_count,
             key: None,
         })

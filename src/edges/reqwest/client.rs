@@ -16,11 +16,12 @@ use crate::{
     composition::keyed::{KeyedConfig, KeyedLayer, KeyedService, KeyedStages},
     drivers::{
         answer::NoAnswer,
+        replay::Prepared,
         service::GuardLayer,
         stack::{Stack, StackService, Stages},
     },
-    edges::http::{HttpExchange, ReplayBodies},
-    vocabulary::settings::ConfigError,
+    edges::http::{CallLimit, HttpExchange, ReplayBodies},
+    vocabulary::{event::PolicyKind, settings::ConfigError},
 };
 
 /// A `reqwest::Client` with policies around each request: a cheap handle.
@@ -73,17 +74,14 @@ struct Shared {
 
 type One = StackService<SendCall, ReqwestExchange, Prepare>;
 type PerKeyOfCall = KeyedService<SendCall, Stages, KeyOfCall, ReqwestExchange, Prepare>;
-type Prepare = crate::drivers::replay::Prepared<ReplayCalls>;
+type Prepare = Prepared<ReplayCalls>;
 
 /// What guards requests that choose nothing else.
 enum Guarded {
     Nothing,
-    One(Shareable<One>),
-    PerKey(Shareable<PerKeyOfCall>),
+    One(One),
+    PerKey(PerKeyOfCall),
 }
-
-/// A service to be cloned for each request.
-struct Shareable<S>(S);
 
 /// Settings of a [`Client`].
 #[derive(Debug)]
@@ -126,11 +124,11 @@ impl Client {
         let send = SendCall(inner.clone());
         let guarded = match (keyed, stack) {
             (Some(keyed), _) => {
-                let prepare = crate::drivers::replay::Prepared(replay);
+                let prepare = Prepared(replay);
                 let layer = KeyedLayer::of(keyed, KeyOfCall, exchange.clone(), prepare, NoAnswer);
-                Guarded::PerKey(Shareable(layer.layer(send)))
+                Guarded::PerKey(layer.layer(send))
             }
-            (None, Some(stack)) => Guarded::One(Shareable(guard(stack, &exchange, replay, send))),
+            (None, Some(stack)) => Guarded::One(guard(stack, &exchange, replay, send)),
             (None, None) => Guarded::Nothing,
         };
         Self(Arc::new(Shared {
@@ -149,7 +147,7 @@ impl Client {
     /// The policies of the authorities or keys, where there is a stack for each: to look at, to observe, to sweep.
     pub fn keyed(&self) -> Option<&KeyedStages> {
         match &self.0.guarded {
-            Guarded::PerKey(service) => Some(service.0.keyed()),
+            Guarded::PerKey(service) => Some(service.keyed()),
             Guarded::Nothing | Guarded::One(_) => None,
         }
     }
@@ -214,13 +212,13 @@ impl Client {
         let has_timeout = match (&stack, &shared.guarded) {
             (Some(stages), _) => has_timeout(stages),
             (None, Guarded::Nothing) => false,
-            (None, Guarded::One(service)) => has_timeout(service.0.policy()),
-            (None, Guarded::PerKey(service)) => has_timeout(service.0.keyed().each()),
+            (None, Guarded::One(service)) => has_timeout(service.policy()),
+            (None, Guarded::PerKey(service)) => has_timeout(service.keyed().each()),
         };
         let mut says = says;
         if let Some(limit) = limit {
             if has_timeout {
-                says.insert(crate::edges::http::CallLimit::new(limit));
+                says.insert(CallLimit::new(limit));
             } else {
                 *request.timeout_mut() = Some(limit);
             }
@@ -228,6 +226,7 @@ impl Client {
         let call = Call {
             request,
             says,
+            #[cfg(feature = "tracing")]
             resend_count: 0,
             key,
         };
@@ -240,8 +239,8 @@ impl Client {
                 let mut send = SendCall(shared.inner.clone());
                 Box::pin(send.call(call))
             }
-            (None, Guarded::One(service)) => Box::pin(service.0.clone().oneshot(call)),
-            (None, Guarded::PerKey(service)) => Box::pin(service.0.clone().oneshot(call)),
+            (None, Guarded::One(service)) => Box::pin(service.clone().oneshot(call)),
+            (None, Guarded::PerKey(service)) => Box::pin(service.clone().oneshot(call)),
         }
     }
 }
@@ -250,12 +249,11 @@ impl Client {
 pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>;
 
 fn guard(stages: Stages, exchange: &ReqwestExchange, replay: ReplayCalls, send: SendCall) -> One {
-    let prepare = crate::drivers::replay::Prepared(replay);
+    let prepare = Prepared(replay);
     GuardLayer::of(stages, exchange.clone(), prepare, NoAnswer).layer(send)
 }
 
 fn has_timeout(stages: &Stages) -> bool {
-    use crate::vocabulary::event::PolicyKind;
     stages.iter().any(|(kind, _)| kind == PolicyKind::Timeout)
 }
 
@@ -312,8 +310,8 @@ impl fmt::Debug for Client {
         let mut debug = f.debug_struct("Client");
         match &self.0.guarded {
             Guarded::Nothing => &mut debug,
-            Guarded::One(service) => debug.field("stack", service.0.policy()),
-            Guarded::PerKey(service) => debug.field("keyed", service.0.keyed()),
+            Guarded::One(service) => debug.field("stack", service.policy()),
+            Guarded::PerKey(service) => debug.field("keyed", service.keyed()),
         };
         debug.finish_non_exhaustive()
     }
