@@ -418,18 +418,8 @@ impl PerKey for CircuitBreaker {
     /// An open one is not before its wait is over, nor a half-open one before its longest stay is, where it has one. One
     /// that a command brought into a state that time does not end never is.
     fn is_forgettable(&self, now: Timestamp) -> bool {
-        if !is_only_handle(&self.0) {
-            return false;
-        }
-        match self.state() {
-            State::Closed => true,
-            State::Open => now > self.0.gate.until(),
-            State::HalfOpen => {
-                let until = self.0.gate.until();
-                until == Timestamp::MAX || now > until
-            }
-            state => state == lock(&self.0.machine).settings().initial_state,
-        }
+        is_only_handle(&self.0)
+            && (self.state() == State::Closed || lock(&self.0.machine).is_forgettable(now))
     }
 
     fn add_observer(&self, observer: Arc<dyn Observer>) {
