@@ -18,7 +18,7 @@ use buttress::{
     TimeoutConfig, What, find_rejected,
 };
 use proptest::prelude::*;
-use tokio::time::{Instant, advance, sleep};
+use tokio::time::{advance, sleep};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -192,7 +192,7 @@ async fn a_bulkhead_for_each_key_lets_its_own_calls_wait() {
             sleep(Duration::from_millis(600)).await;
             work(job).await
         }));
-    let began = Instant::now();
+    let began = Clock::tokio().now();
     let (first, second, third, other) = tokio::join!(
         service.clone().oneshot(job("acme")),
         service.clone().oneshot(job("acme")),
@@ -205,7 +205,7 @@ async fn a_bulkhead_for_each_key_lets_its_own_calls_wait() {
         (refused.kind(), refused.policy()),
         (RejectedKind::BulkheadFull, "jobs[acme]")
     );
-    assert_eq!(began.elapsed(), Duration::from_millis(1200));
+    assert_eq!(Clock::tokio().now().since(began), Duration::from_millis(1200));
     assert_eq!(tenants.get("acme").snapshot().in_flight, 0);
 }
 

@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{extract::Request as AxumRequest, response::IntoResponse};
@@ -439,7 +439,7 @@ async fn retry_after_is_waited_for() {
         _ => (StatusCode::OK, [("x", "y")]),
     })
     .await;
-    let began = Instant::now();
+    let began = Clock::tokio().now();
     assert_eq!(
         bounded(retrying().get(server.url()).send())
             .await
@@ -447,7 +447,7 @@ async fn retry_after_is_waited_for() {
             .status(),
         200
     );
-    let took = began.elapsed();
+    let took = Clock::tokio().now().since(began);
     assert!(
         (Duration::from_secs(1)..Duration::from_secs(5)).contains(&took),
         "{took:?}"
@@ -924,7 +924,9 @@ mod spans {
 
     /// Keeps the fields of spans, in the order in which they began.
     #[derive(Clone, Default)]
-    struct Spans(Arc<Mutex<Vec<(Id, &'static str, Fields)>>>);
+    struct Spans(Arc<Mutex<Vec<Began>>>);
+
+    type Began = (Id, &'static str, Fields);
 
     struct Into<'a>(&'a mut Fields);
 
