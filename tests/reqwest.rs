@@ -17,8 +17,8 @@ use std::{
 use axum::{extract::Request as AxumRequest, response::IntoResponse};
 use buttress::{
     AdaptLayer, Backoff, Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer,
-    Event, KeyedConfig, KeyedLayer, Observer, RejectedKind, Retry, RetryConfig, RetryLayer, Stack, State,
-    Timeout, TimeoutConfig, What, find_rejected,
+    Clock, Event, KeyedConfig, KeyedLayer, Observer, RejectedKind, Retry, RetryConfig, RetryLayer, Stack,
+    State, Timeout, TimeoutConfig, What, find_rejected,
     http::{AttemptsMade, HoldUntil, HttpExchange, PerAuthority},
     reqwest::{Client, Error, ReqwestExchange},
 };

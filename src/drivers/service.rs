@@ -272,27 +272,47 @@ where
         } else {
             refuse(policy, readiness, &mut pass, &AskAttempts(&attempts))
         };
-        match step {
-            Step::Call => {
-                let entered = Entered {
-                    policy,
-                    pass: &mut pass,
-                };
-                let future = self.inner.call(request);
-                std::mem::forget(entered);
-                Driven::calling(attempts, pass, future)
-            }
-            Step::Queue => {
-                let service = R::release(&mut self.inner);
-                let next = NextCall {
-                    service,
-                    ready: false,
-                    request: Some(request),
-                };
-                Driven::queued(attempts, pass, next)
-            }
-            Step::Refused(rejected) => Driven::refused(attempts, pass, rejected),
+        arrive::<S, Req, P, X, R, A>(&mut self.inner, attempts, pass, step, request)
+    }
+}
+
+/// Makes the first attempt of a call that has entered its policy, or puts off what cannot be made yet.
+#[inline(always)]
+pub(crate) fn arrive<S, Req, P, X, R, A>(
+    inner: &mut S,
+    attempts: ServiceAttempts<S, Req, P, X, R, A>,
+    mut pass: P::Pass,
+    step: Step,
+    request: R::Sent,
+) -> GuardFuture<S, Req, P, X, R, A>
+where
+    S: Service<R::Sent>,
+    S::Error: HoldsRejected,
+    P: Timed,
+    R: Replay<Req> + Renew<S>,
+    X: Exchange<Req, S::Response, S::Error>,
+    A: Answer<X::Facts, S::Response, S::Error>,
+{
+    match step {
+        Step::Call => {
+            let entered = Entered {
+                policy: &attempts.guarding.policy,
+                pass: &mut pass,
+            };
+            let future = inner.call(request);
+            std::mem::forget(entered);
+            Driven::calling(attempts, pass, future)
         }
+        Step::Queue => {
+            let service = R::release(inner);
+            let next = NextCall {
+                service,
+                ready: false,
+                request: Some(request),
+            };
+            Driven::queued(attempts, pass, next)
+        }
+        Step::Refused(rejected) => Driven::refused(attempts, pass, rejected),
     }
 }
 
@@ -307,9 +327,9 @@ fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: 
 }
 
 /// Leaves the policy again when the inner service's `call` panics.
-pub(crate) struct Entered<'a, P: Policy> {
-    pub(crate) policy: &'a P,
-    pub(crate) pass: &'a mut P::Pass,
+struct Entered<'a, P: Policy> {
+    policy: &'a P,
+    pass: &'a mut P::Pass,
 }
 
 impl<P: Policy> Drop for Entered<'_, P> {

@@ -14,11 +14,11 @@ use super::{stack::KeyedStack, step::KeyedPass, table::Keyed};
 use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
-        attempts::{AskAttempts, Guarding, NextCall, ServiceAttempts},
+        attempts::{AskAttempts, Guarding, ServiceAttempts},
         driven::Driven,
         exchange::{Exchange, Plain},
         replay::{Once, Queued, Renew, Replay},
-        service::Entered,
+        service::arrive,
         stack::Stages,
         timer::Timed,
     },
@@ -331,33 +331,14 @@ where
             kept,
         };
         let policy = &self.guarding.policy;
-        if !std::mem::take(&mut self.ready) {
-            let rejected = match pass.would_refuse(R::RENEWS) {
+        let step = if std::mem::take(&mut self.ready) {
+            policy.enter(&mut pass, &AskAttempts(&attempts))
+        } else {
+            match pass.would_refuse(R::RENEWS) {
                 Some(by) => policy.refuse(by, &mut pass, &AskAttempts(&attempts)),
-                None => Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady),
-            };
-            return Driven::refused(attempts, pass, rejected);
-        }
-        match policy.enter(&mut pass, &AskAttempts(&attempts)) {
-            Step::Call => {
-                let entered = Entered {
-                    policy,
-                    pass: &mut pass,
-                };
-                let future = self.inner.call(request);
-                std::mem::forget(entered);
-                Driven::calling(attempts, pass, future)
+                None => Step::Refused(Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady)),
             }
-            Step::Queue => {
-                let service = R::release(&mut self.inner);
-                let next = NextCall {
-                    service,
-                    ready: false,
-                    request: Some(request),
-                };
-                Driven::queued(attempts, pass, next)
-            }
-            Step::Refused(rejected) => Driven::refused(attempts, pass, rejected),
-        }
+        };
+        arrive::<S, Req, Keyed<P>, X, R, A>(&mut self.inner, attempts, pass, step, request)
     }
 }

@@ -16,7 +16,6 @@ use crate::{
     vocabulary::{
         clock::{Clock, Now, Timestamp},
         outcome::{Abandoned, Outcome},
-        rejected::Rejected,
     },
 };
 
@@ -87,7 +86,7 @@ impl<P: PerKey> Policy for Keyed<P> {
 
     // `would_refuse` depends on the key, which is not known before the call: the default answers that it would not.
 
-    fn refuse(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+    fn refuse(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         let (chosen, pass) = self.chosen(pass);
         chosen.refuse(by, pass, ask)
     }
@@ -98,9 +97,9 @@ impl<P: PerKey> Policy for Keyed<P> {
         chosen.enter(pass, ask)
     }
 
-    fn poll_queue(&self, pass: &mut Self::Pass, ask: &impl Ask, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_queue(&self, pass: &mut Self::Pass, cx: &mut Context<'_>) -> Poll<()> {
         let (chosen, pass) = self.chosen(pass);
-        chosen.poll_queue(pass, ask, cx)
+        chosen.poll_queue(pass, cx)
     }
 
     fn resume(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
@@ -113,7 +112,7 @@ impl<P: PerKey> Policy for Keyed<P> {
         chosen.would_refuse_resumed(&pass.pass, may_wait)
     }
 
-    fn refuse_resumed(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+    fn refuse_resumed(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         let (chosen, pass) = self.chosen(pass);
         chosen.refuse_resumed(by, pass, ask)
     }
@@ -152,5 +151,10 @@ impl<P: PerKey> Policy for Keyed<P> {
     fn attempts(&self, pass: &Self::Pass) -> u32 {
         let chosen = pass.chosen.as_ref().unwrap_or_else(|| self.overflow());
         chosen.attempts(&pass.pass)
+    }
+
+    fn hidden_attempts(&self, pass: &Self::Pass) -> u32 {
+        let chosen = pass.chosen.as_ref().unwrap_or_else(|| self.overflow());
+        chosen.hidden_attempts(&pass.pass)
     }
 }
