@@ -432,6 +432,31 @@ async fn a_connection_that_was_never_made_is_tried_again_whatever_the_method_and
     assert_eq!(tries.load(Ordering::SeqCst), 4);
 }
 
+struct KnowsNoName(Arc<AtomicUsize>);
+
+impl reqwest::dns::Resolve for KnowsNoName {
+    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Err("no such name".into()) })
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_known_is_asked_for_again_whatever_the_method() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let resolver = Arc::new(KnowsNoName(Arc::clone(&asked)));
+    let inner = reqwest::Client::builder()
+        .no_proxy()
+        .dns_resolver(resolver)
+        .build()
+        .unwrap();
+    let client = Client::new(inner, Stack::builder().retry(retry()).build().unwrap());
+    bounded(client.post("http://name.invalid/").body("x").send())
+        .await
+        .unwrap_err();
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
 #[tokio::test]
 async fn retry_after_is_waited_for() {
     let server = Server::answering(|call| match call {
@@ -799,8 +824,11 @@ async fn a_request_may_choose_its_key_its_stack_and_the_limit_of_a_keyed_timeout
         std::future::pending::<()>().await;
     })
     .await;
-    let cut = bounded(client.get(&silent).timeout_of("web", SOON).send()).await;
-    assert_eq!(kind(cut), RejectedKind::TimedOut);
+    let cut = timeout(BOUND / 4, client.get(&silent).timeout_of("web", SOON).send());
+    assert_eq!(
+        kind(cut.await.expect("its own limit is far longer")),
+        RejectedKind::TimedOut
+    );
 }
 
 #[tokio::test]
