@@ -288,6 +288,31 @@ async fn a_retry_budget_of_its_own_is_one_for_each_key() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn keys_of_a_stack_without_policies_are_told_apart() {
+    let stacks = KeyedConfig::new()
+        .build_stack(Stack::builder().build().unwrap())
+        .unwrap();
+    assert_eq!(
+        stacks
+            .get("a")
+            .run(|| async { Ok::<_, std::io::Error>(1) })
+            .await
+            .unwrap(),
+        1
+    );
+    stacks.get("b");
+    stacks.get("a");
+    let mut keys: Vec<_> = stacks
+        .stages()
+        .entries()
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    keys.sort();
+    assert_eq!(keys, ["a".into(), "b".into()]);
+}
+
 // The bound
 
 #[tokio::test(start_paused = true)]

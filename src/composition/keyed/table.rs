@@ -11,7 +11,7 @@ use hashbrown::{HashTable, hash_table::Entry as Place};
 
 use super::config::KeyedConfig;
 use crate::{
-    policies::per_key::PerKey,
+    policies::per_key::{PerKey, keyed_name},
     vocabulary::{
         clock::{Timestamp, nanos},
         event::{Observer, What},
@@ -47,7 +47,7 @@ use crate::{
 ///
 /// # Memory
 ///
-/// For each key: its text twice, the policy (a circuit breaker is about 300 bytes, with a time window 16 bytes per bucket
+/// For each key: its name, the policy (a circuit breaker is about 300 bytes, with a time window 16 bytes per bucket
 /// more, with a count window a quarter of a byte per call; a bulkhead about 200), and 40 to 90 bytes for its place in the
 /// table. Settings are shared.
 ///
@@ -66,6 +66,8 @@ pub struct Keyed<P>(Arc<Shared<P>>);
 
 struct Shared<P> {
     each: P,
+    /// Where the key begins in a name.
+    prefix: usize,
     overflow: P,
     shards: Box<[Shard<P>]>,
     hasher: RandomState,
@@ -93,7 +95,8 @@ struct Part<P> {
 }
 
 struct Entry<P> {
-    key: Box<str>,
+    /// `name[KEY]`, as a rule the policy's own name, so that the key's text is kept once.
+    name: Arc<str>,
     policy: P,
     /// When it was last asked for, in nanoseconds, told in steps of a grain.
     asked: AtomicU64,
@@ -139,6 +142,7 @@ impl<P: PerKey> Keyed<P> {
         };
         Self(Arc::new(Shared {
             overflow: each.for_key(OVERFLOW),
+            prefix: each.name().len() + 1,
             each,
             shards: (0..shards).map(|_| Shard(RwLock::new(part()))).collect(),
             hasher: RandomState::new(),
@@ -160,7 +164,7 @@ impl<P: PerKey> Keyed<P> {
         let shared = &*self.0;
         let hash = shared.hasher.hash_one(key);
         let part = shared.shard(hash).read();
-        if let Some(entry) = part.entries.find(hash, |entry| *entry.key == *key) {
+        if let Some(entry) = part.entries.find(hash, |entry| shared.key_of(entry) == key) {
             shared.touch(entry);
             return entry.policy.clone();
         }
@@ -173,7 +177,7 @@ impl<P: PerKey> Keyed<P> {
         let shared = &*self.0;
         let hash = shared.hasher.hash_one(key);
         let part = shared.shard(hash).read();
-        let entry = part.entries.find(hash, |entry| *entry.key == *key)?;
+        let entry = part.entries.find(hash, |entry| shared.key_of(entry) == key)?;
         Some(entry.policy.clone())
     }
 
@@ -182,7 +186,11 @@ impl<P: PerKey> Keyed<P> {
         let mut all = Vec::new();
         for shard in &self.0.shards {
             let part = shard.read();
-            all.extend(part.entries.iter().map(|e| (e.key.clone(), e.policy.clone())));
+            all.extend(
+                part.entries
+                    .iter()
+                    .map(|entry| (self.0.key_of(entry).into(), entry.policy.clone())),
+            );
         }
         all
     }
@@ -267,8 +275,11 @@ impl<P: PerKey> Keyed<P> {
             if now >= part.earliest {
                 forgotten = shared.sweep(&mut part, now);
             }
-            let rehash = |entry: &Entry<P>| shared.hasher.hash_one(&*entry.key);
-            match part.entries.entry(hash, |entry| *entry.key == *key, rehash) {
+            let rehash = |entry: &Entry<P>| shared.hasher.hash_one(shared.key_of(entry));
+            match part
+                .entries
+                .entry(hash, |entry| shared.key_of(entry) == key, rehash)
+            {
                 // Another caller made it meanwhile.
                 Place::Occupied(place) => {
                     shared.touch(place.get());
@@ -278,7 +289,7 @@ impl<P: PerKey> Keyed<P> {
                     shared.full.store(0, Ordering::Relaxed);
                     let policy = shared.each.for_key(key);
                     place.insert(Entry {
-                        key: key.into(),
+                        name: shared.name_of(&policy, key),
                         policy: policy.clone(),
                         asked: AtomicU64::new(now.as_nanos()),
                     });
@@ -336,6 +347,25 @@ impl<P: PerKey> Shared<P> {
         // The table goes by the lowest and the highest bits.
         let at = (hash >> 32) as usize & (self.shards.len() - 1);
         &self.shards[at]
+    }
+
+    #[inline]
+    fn key_of<'a>(&self, entry: &'a Entry<P>) -> &'a str {
+        // Never out of bounds: `name_of` made it so.
+        entry
+            .name
+            .get(self.prefix..entry.name.len() - 1)
+            .unwrap_or_default()
+    }
+
+    /// The text that a key is found by: its policy's name, unless that does not carry it (a stack without a policy).
+    fn name_of(&self, policy: &P, key: &str) -> Arc<str> {
+        let name = policy.name();
+        if name.get(self.prefix..name.len().saturating_sub(1)) == Some(key) {
+            Arc::clone(name)
+        } else {
+            keyed_name(self.each.name(), key)
+        }
     }
 
     /// Notes that the key was asked for.
@@ -397,7 +427,7 @@ impl<P: PerKey> Shared<P> {
         self.keys.fetch_sub(gone, Ordering::Relaxed);
         self.forgotten.fetch_add(u64::from(gone), Ordering::Relaxed);
         if part.entries.capacity() > 64 && part.entries.len() < part.entries.capacity() / 4 {
-            let rehash = |entry: &Entry<P>| self.hasher.hash_one(&*entry.key);
+            let rehash = |entry: &Entry<P>| self.hasher.hash_one(self.key_of(entry));
             part.entries.shrink_to_fit(rehash);
         }
         forgotten
