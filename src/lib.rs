@@ -20,13 +20,19 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+mod composition;
 mod drivers;
+mod edges;
 mod policies;
 mod vocabulary;
 
 pub use tower::BoxError;
 
 pub use crate::{
+    composition::keyed::{
+        KeyBy, KeyOf, Keyed, KeyedBulkhead, KeyedCircuitBreaker, KeyedConfig, KeyedLayer, KeyedPass,
+        KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,
+    },
     drivers::{
         adapt::{AdaptFuture, AdaptLayer, AdaptService},
         answer::{Answer, AnswerBy, AnswerFrom, AnswerWith, NoAnswer},
@@ -53,6 +59,7 @@ pub use crate::{
             OpenConfig, Permit, SlowCallConfig, StayEnd, WindowConfig,
         },
         fallback::{Fallback, FallbackPass},
+        per_key::PerKey,
         retry::{
             BudgetChoice, Retry, RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot, RetryConfig, RetryPass,
         },
@@ -69,8 +76,16 @@ pub use crate::{
         rejected::{OpenCause, Reason, Rejected, RejectedKind},
         settings::ConfigError,
         state::State,
+        status::StatusSet,
     },
 };
+
+#[cfg(feature = "axum")]
+pub use crate::edges::axum;
+#[cfg(feature = "http")]
+pub use crate::edges::http;
+#[cfg(feature = "reqwest")]
+pub use crate::edges::reqwest;
 
 /// The README's snippets are compiled and run as tests.
 #[cfg(doctest)]

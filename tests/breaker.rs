@@ -1029,8 +1029,9 @@ fn an_observer_may_use_the_breaker_and_add_observers() {
     breaker.observe(Arc::new(observer));
     breaker.open();
     breaker.force_open();
+    let used = used.lock().unwrap().clone();
     assert_eq!(
-        *used.lock().unwrap(),
+        used,
         [(State::Open, State::Open), (State::ForcedOpen, State::ForcedOpen)]
     );
     assert!(transitions(&events).contains(&(State::Open, State::ForcedOpen)));

@@ -74,3 +74,40 @@ async fn a_rejection_stands_beside_the_functions_own_error() {
         .unwrap_err();
     assert_eq!(error.as_rejected().unwrap().kind(), RejectedKind::CircuitOpen);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_a_breaker_inside_refuses_costs_the_budget_nothing() {
+    let budget = buttress::RetryBudgetConfig::new()
+        .min_per_second(3)
+        .build()
+        .unwrap();
+    let retry = buttress::RetryConfig::new()
+        .shared_budget(&budget)
+        .build("r")
+        .unwrap();
+    let breaker = buttress::CircuitBreakerConfig::new()
+        .consecutive_failures(1)
+        .build("b")
+        .unwrap();
+    let stack = Stack::builder()
+        .retry(retry)
+        .circuit_breaker(breaker.clone())
+        .build()
+        .unwrap();
+    let before = budget.snapshot().left;
+    // The first attempt opens the breaker, and the second is refused by it.
+    let error = stack
+        .run(|| async { Err::<(), _>(io::Error::other("no")) })
+        .await
+        .unwrap_err();
+    assert_eq!(error.as_rejected().unwrap().kind(), RejectedKind::CircuitOpen);
+    assert_eq!(error.as_rejected().unwrap().attempts(), 2);
+    assert_eq!(budget.snapshot().left, before);
+    // One that reaches the service is paid for.
+    breaker.disable();
+    stack
+        .run(|| async { Err::<(), _>(io::Error::other("no")) })
+        .await
+        .unwrap_err();
+    assert_eq!(budget.snapshot().retries, 2);
+}

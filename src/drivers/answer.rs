@@ -30,7 +30,10 @@ impl<Facts, Res, Err> Answer<Facts, Res, Err> for NoAnswer {
 
 /// Answers with clones of a value.
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerWith<T>(pub(crate) T);
+pub struct AnswerWith<T>(
+    /// The value.
+    pub T,
+);
 
 impl<Facts, Res, Err> Answer<Facts, Res, Err> for AnswerWith<Res>
 where
@@ -45,7 +48,10 @@ where
 
 /// Answers by a closure: `Fn(&Facts, Result<Res, Err>) -> Result<Res, Err>`.
 #[derive(Clone, Copy)]
-pub struct AnswerBy<F>(pub(crate) F);
+pub struct AnswerBy<F>(
+    /// The closure.
+    pub F,
+);
 
 impl<F, Facts, Res, Err> Answer<Facts, Res, Err> for AnswerBy<F>
 where
@@ -66,7 +72,10 @@ impl<F> fmt::Debug for AnswerBy<F> {
 
 /// Answers by another service, which is sent a copy of the request: the facts are that copy.
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerFrom<S>(pub(crate) S);
+pub struct AnswerFrom<S>(
+    /// The service.
+    pub S,
+);
 
 impl<S, Req, Res, Err> Answer<Req, Res, Err> for AnswerFrom<S>
 where

@@ -245,6 +245,7 @@ where
     }
 
     fn carry(&self, response: S::Response, held: Held<P>) -> X::Response<P> {
+        let held = held.seen_by(self.guarding.rules.clone());
         self.guarding.exchange.carry(&self.facts, response, held)
     }
 }

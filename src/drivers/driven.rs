@@ -104,8 +104,6 @@ enum Wait {
     ReadyToEnter,
     /// Its service to be ready, to enter then what lies below the policy that waited.
     ReadyToResume,
-    /// Its service to be ready: it waited for a slot, and has it.
-    ReadyToCall,
 }
 
 impl<A: Attempts> Driven<A> {
@@ -269,36 +267,36 @@ impl<A: Attempts> Driven<A> {
                 let BetweenProjection { next, wait, .. } = between.as_mut().project();
                 match wait {
                     Wait::Slot => {
-                        ready!(
-                            attempts
-                                .policy()
-                                .poll_queue(this.pass, &AskAttempts(&*attempts), cx)
-                        )
+                        ready!(attempts.policy().poll_queue(this.pass, cx));
+                        // It gave its readiness up when it began to wait.
+                        *wait = Wait::ReadyToResume;
+                        *this.pended = false;
+                        return Poll::Ready(None);
                     }
                     // `poll_deadline` ends it.
                     Wait::Time => return Poll::Pending,
-                    Wait::ReadyToEnter | Wait::ReadyToResume | Wait::ReadyToCall => {
+                    Wait::ReadyToEnter | Wait::ReadyToResume => {
                         let policy = attempts.policy();
                         if *wait == Wait::ReadyToResume
                             && let Some(by) = policy.would_refuse_resumed(this.pass, A::MAY_WAIT)
                         {
-                            let rejected = policy.refuse_resumed(by, this.pass, &AskAttempts(&*attempts));
-                            return Poll::Ready(Some(Err(attempts.reject(rejected))));
-                        }
-                        *this.running = true;
-                        let polled = attempts.poll_ready(next, cx);
-                        *this.running = false;
-                        if let Err(error) = ready!(polled) {
-                            return Poll::Ready(Some(Err(error)));
-                        }
-                        match wait {
-                            Wait::ReadyToEnter => {
-                                attempts.policy().enter(this.pass, &AskAttempts(&*attempts))
+                            policy.refuse_resumed(by, this.pass, &AskAttempts(&*attempts))
+                        } else {
+                            *this.running = true;
+                            let polled = attempts.poll_ready(next, cx);
+                            *this.running = false;
+                            if let Err(error) = ready!(polled) {
+                                return Poll::Ready(Some(Err(error)));
                             }
-                            Wait::ReadyToResume => {
-                                attempts.policy().resume(this.pass, &AskAttempts(&*attempts))
+                            match wait {
+                                Wait::ReadyToEnter => {
+                                    attempts.policy().enter(this.pass, &AskAttempts(&*attempts))
+                                }
+                                Wait::ReadyToResume => {
+                                    attempts.policy().resume(this.pass, &AskAttempts(&*attempts))
+                                }
+                                _ => Step::Call,
                             }
-                            _ => Step::Call,
                         }
                     }
                 }
@@ -322,12 +320,7 @@ impl<A: Attempts> Driven<A> {
         let mut this = self.project();
         *this.pended = false;
         if let StageProjection::Between { between } = this.stage.as_mut().project() {
-            let BetweenProjection { next, wait, .. } = between.as_mut().project();
-            if *wait == Wait::Slot {
-                // It gave its readiness up when it began to wait.
-                *wait = Wait::ReadyToCall;
-                return None;
-            }
+            let BetweenProjection { next, .. } = between.as_mut().project();
             *this.running = true;
             let made = this.attempts.make(next);
             *this.running = false;
@@ -443,7 +436,7 @@ fn leave<A: Attempts>(
 /// Does what follows a result: gives it to the caller, or makes another attempt or answer (`None`).
 fn follow<A: Attempts>(
     mut this: DrivenProjection<'_, A>,
-    result: ResultOf<A>,
+    mut result: ResultOf<A>,
     next: Next,
 ) -> Option<Result<A::Given, A::Error>> {
     let policy = this.attempts.policy();
@@ -463,6 +456,8 @@ fn follow<A: Attempts>(
             None
         }
         Next::Answer => {
+            let hidden = policy.hidden_attempts(this.pass);
+            note_attempts(this.attempts, &mut result, hidden);
             *this.running = true;
             let future = this.attempts.answer(result);
             *this.running = false;
@@ -471,23 +466,21 @@ fn follow<A: Attempts>(
         }
     };
     *this.over = true;
-    Some(match result {
-        Ok(mut response) => {
-            if attempts > 1 {
-                this.attempts.note_attempts(Ok(&mut response), attempts);
-            }
-            Ok(match held {
-                None => this.attempts.give(response),
-                Some(held) => this.attempts.carry(response, held),
-            })
-        }
-        Err(mut error) => {
-            if attempts > 0 {
-                this.attempts.note_attempts(Err(&mut error), attempts);
-            }
-            Err(error)
-        }
+    note_attempts(this.attempts, &mut result, attempts);
+    Some(match (result, held) {
+        (Ok(response), None) => Ok(this.attempts.give(response)),
+        (Ok(response), Some(held)) => Ok(this.attempts.carry(response, held)),
+        (Err(error), _) => Err(error),
     })
+}
+
+/// A response says so only when there was more than one.
+fn note_attempts<A: Attempts>(made: &A, result: &mut ResultOf<A>, attempts: u32) {
+    match result {
+        Ok(response) if attempts > 1 => made.note_attempts(Ok(response), attempts),
+        Err(error) if attempts > 0 => made.note_attempts(Err(error), attempts),
+        _ => {}
+    }
 }
 
 #[cold]

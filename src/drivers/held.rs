@@ -1,9 +1,18 @@
 //! What a call goes on holding after its caller has the head of the response.
 
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
 use crate::{
     drivers::dropping,
-    policies::step::{Next, Policy},
-    vocabulary::outcome::{Abandoned, Outcome},
+    policies::step::{Expired, Next, Policy},
+    vocabulary::{
+        clock::Now,
+        outcome::{Abandoned, Outcome},
+        predicate::Rules,
+        rejected::Rejected,
+    },
 };
 
 /// The permits and the open verdict of a call, carried by the body of its response.
@@ -17,6 +26,7 @@ use crate::{
 pub struct Held<P: Policy> {
     policy: P,
     pass: P::Pass,
+    rules: Option<Arc<Rules>>,
     settled: bool,
 }
 
@@ -25,13 +35,29 @@ impl<P: Policy> Held<P> {
         Self {
             policy,
             pass,
+            rules: None,
             settled: false,
         }
+    }
+
+    /// The same, with the rules by which its layer sees outcomes.
+    pub(crate) fn seen_by(mut self, rules: Option<Arc<Rules>>) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// The policy.
+    pub const fn policy(&self) -> &P {
+        &self.policy
     }
 
     /// The body has ended: the verdict at last. A deferred outcome counts as it stands.
     pub fn settle(mut self, outcome: &Outcome<'_>) {
         self.settled = true;
+        let outcome = match &self.rules {
+            None => *outcome,
+            Some(rules) => rules.refine(outcome),
+        };
         let next = self.policy.leave(&mut self.pass, &outcome.with_deferred(false));
         debug_assert_eq!(next, Next::Done, "who decides on the head has left by now");
     }
@@ -40,6 +66,22 @@ impl<P: Policy> Held<P> {
     pub fn abandon(mut self, why: Abandoned) {
         self.settled = true;
         self.policy.abandon(&mut self.pass, why);
+    }
+
+    /// The body is pending: until when may it be? `None` where no timeout of the call covers it.
+    pub fn pended(&mut self) -> Option<Instant> {
+        let clock = self.policy.clock();
+        let deadline = self.policy.pended(&mut self.pass, &mut Now::of(clock))?;
+        Some(clock.timer(deadline))
+    }
+
+    /// The point that [`pended`](Held::pended) told has come. What is refused then is dropped first, and
+    /// [settled](Held::settle) by the rejection after that. `None`: it is not refused.
+    pub fn expire(&mut self) -> Option<Rejected> {
+        match self.policy.expire(&mut self.pass, self.policy.clock().now()) {
+            Expired::Refused(rejected) => Some(rejected),
+            Expired::NotYet | Expired::Resume => None,
+        }
     }
 }
 

@@ -267,41 +267,62 @@ where
         let mut pass = P::Pass::default();
         let policy = &self.guarding.policy;
         let readiness = std::mem::replace(&mut self.readiness, Readiness::Unknown);
-        if readiness != Readiness::Ready {
-            let rejected = refuse(policy, readiness, &mut pass, &AskAttempts(&attempts));
-            return Driven::refused(attempts, pass, rejected);
+        let step = if readiness == Readiness::Ready {
+            policy.enter(&mut pass, &AskAttempts(&attempts))
+        } else {
+            refuse(policy, readiness, &mut pass, &AskAttempts(&attempts))
+        };
+        arrive::<S, Req, P, X, R, A>(&mut self.inner, attempts, pass, step, request)
+    }
+}
+
+/// Makes the first attempt of a call that has entered its policy, or puts off what cannot be made yet.
+#[inline(always)]
+pub(crate) fn arrive<S, Req, P, X, R, A>(
+    inner: &mut S,
+    attempts: ServiceAttempts<S, Req, P, X, R, A>,
+    mut pass: P::Pass,
+    step: Step,
+    request: R::Sent,
+) -> GuardFuture<S, Req, P, X, R, A>
+where
+    S: Service<R::Sent>,
+    S::Error: HoldsRejected,
+    P: Timed,
+    R: Replay<Req> + Renew<S>,
+    X: Exchange<Req, S::Response, S::Error>,
+    A: Answer<X::Facts, S::Response, S::Error>,
+{
+    match step {
+        Step::Call => {
+            let entered = Entered {
+                policy: &attempts.guarding.policy,
+                pass: &mut pass,
+            };
+            let future = inner.call(request);
+            std::mem::forget(entered);
+            Driven::calling(attempts, pass, future)
         }
-        match policy.enter(&mut pass, &AskAttempts(&attempts)) {
-            Step::Call => {
-                let entered = Entered {
-                    policy,
-                    pass: &mut pass,
-                };
-                let future = self.inner.call(request);
-                std::mem::forget(entered);
-                Driven::calling(attempts, pass, future)
-            }
-            Step::Queue => {
-                let service = R::release(&mut self.inner);
-                let next = NextCall {
-                    service,
-                    ready: false,
-                    request: Some(request),
-                };
-                Driven::queued(attempts, pass, next)
-            }
-            Step::Refused(rejected) => Driven::refused(attempts, pass, rejected),
+        Step::Queue => {
+            let service = R::release(inner);
+            let next = NextCall {
+                service,
+                ready: false,
+                request: Some(request),
+            };
+            Driven::queued(attempts, pass, next)
         }
+        Step::Refused(rejected) => Driven::refused(attempts, pass, rejected),
     }
 }
 
 /// The rejection of a call for which the service was not polled ready.
 #[cold]
-fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: &impl Ask) -> Rejected {
+fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: &impl Ask) -> Step {
     if let Readiness::Refuses(by) = readiness {
         policy.refuse(by, pass, ask)
     } else {
-        Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady)
+        Step::Refused(Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady))
     }
 }
 

@@ -3,9 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    policies::step::{Ask, Next, Policy, Step},
+    policies::{
+        per_key::{PerKey, is_only_handle, keyed_name},
+        step::{Ask, Next, Policy, Step},
+    },
     vocabulary::{
-        clock::Clock,
+        clock::{Clock, Timestamp},
         event::{Observer, Observers, PolicyKind, What},
         outcome::{Abandoned, Outcome, Verdict},
         predicate::Predicate,
@@ -57,6 +60,30 @@ impl Fallback {
     /// Adds an observer of its events.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         self.0.observers.add(observer);
+    }
+}
+
+impl PerKey for Fallback {
+    fn for_key(&self, key: &str) -> Self {
+        let shared = &self.0;
+        Self(Arc::new(Shared {
+            name: keyed_name(&shared.name, key),
+            on: shared.on.clone(),
+            clock: shared.clock.clone(),
+            observers: shared.observers.copied(),
+        }))
+    }
+
+    fn is_forgettable(&self, _now: Timestamp) -> bool {
+        is_only_handle(&self.0)
+    }
+
+    fn add_observer(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add_once(observer);
+    }
+
+    fn tell_observers(&self, what: What) {
+        self.0.observers.tell(PolicyKind::Fallback, &self.0.name, || what);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::vocabulary::{
 ///
 /// ```text
 /// enter ─┬─ Call ──► the call ──► leave ─┬─ Done ──► the caller
-///        ├─ Queue ─► poll_queue          ├─ Again ─► wait ─► resume ─► the next call
+///        ├─ Queue ─► poll_queue ► resume ├─ Again ─► wait ─► resume ─► the next call
 ///        └─ Refused ─► leave             ├─ Answer ► another result ─► leave
 ///                                        └─ Hold ──► the verdict comes with the end of the body
 /// ```
@@ -30,7 +30,7 @@ use crate::vocabulary::{
 /// The trait is public so that the types of layers can be named; it is implemented by this crate's policies.
 pub trait Policy: Clone + Send + Sync + 'static {
     /// What one call holds between entering and leaving. The default holds nothing.
-    type Pass: Default + Send + fmt::Debug;
+    type Pass: Default + Send + Sync + fmt::Debug;
 
     /// Whether `leave` looks at the outcome's verdict or advice; where not, none is judged.
     const JUDGES: bool;
@@ -52,22 +52,22 @@ pub trait Policy: Clone + Send + Sync + 'static {
 
     /// The rejection of a call that arrived when [`would_refuse`](Policy::would_refuse) had named `by`, whatever it
     /// would answer now: the service was not polled ready. What lies around the policy that refuses is entered, and
-    /// left by the rejection.
-    fn refuse(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+    /// left by the rejection; where one of these lets the call wait in its queue, it waits there first.
+    fn refuse(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         let _ = (by, pass, ask);
-        Rejected::new(Arc::clone(self.name()), Reason::NotPolledReady)
+        Step::Refused(Rejected::new(Arc::clone(self.name()), Reason::NotPolledReady))
     }
 
     /// A call arrives.
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step;
 
-    /// Asks for the slot that [`Step::Queue`] waits for, and goes on from there.
-    fn poll_queue(&self, pass: &mut Self::Pass, ask: &impl Ask, cx: &mut Context<'_>) -> Poll<Step> {
-        let _ = (pass, ask, cx);
-        Poll::Ready(Step::Call)
+    /// Asks for the slot that [`Step::Queue`] waits for. With it the call goes on by [`resume`](Policy::resume).
+    fn poll_queue(&self, pass: &mut Self::Pass, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = (pass, cx);
+        Poll::Ready(())
     }
 
-    /// The wait that [`Next::Again`] asked for is over: enters what lies below for another attempt.
+    /// The wait that [`Next::Again`] or [`Step::Queue`] asked for is over: enters what lies below.
     fn resume(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         let _ = (pass, ask);
         Step::Call
@@ -80,7 +80,7 @@ pub trait Policy: Clone + Send + Sync + 'static {
     }
 
     /// The same as [`refuse`](Policy::refuse), for an attempt that would be refused when resumed.
-    fn refuse_resumed(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
+    fn refuse_resumed(&self, by: Refuser, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         self.refuse(by, pass, ask)
     }
 
@@ -117,6 +117,12 @@ pub trait Policy: Clone + Send + Sync + 'static {
 
     /// How many attempts the call made, where this policy counts them; zero where not.
     fn attempts(&self, pass: &Self::Pass) -> u32 {
+        let _ = pass;
+        0
+    }
+
+    /// The same for the result that [`Next::Answer`] hides: attempts by a policy below the one that answers.
+    fn hidden_attempts(&self, pass: &Self::Pass) -> u32 {
         let _ = pass;
         0
     }

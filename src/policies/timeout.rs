@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    policies::step::{Ask, Expired, Next, Policy, Step},
+    policies::{
+        per_key::{PerKey, is_only_handle, keyed_name},
+        step::{Ask, Expired, Next, Policy, Step},
+    },
     vocabulary::{
         clock::{Clock, Now, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
@@ -141,6 +144,30 @@ impl Timeout {
     }
 }
 
+impl PerKey for Timeout {
+    fn for_key(&self, key: &str) -> Self {
+        let shared = &self.0;
+        Self(Arc::new(Shared {
+            name: keyed_name(&shared.name, key),
+            clock: shared.clock.clone(),
+            limit: AtomicU64::new(shared.limit.load(Ordering::Relaxed)),
+            observers: shared.observers.copied(),
+        }))
+    }
+
+    fn is_forgettable(&self, _now: Timestamp) -> bool {
+        is_only_handle(&self.0)
+    }
+
+    fn add_observer(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add_once(observer);
+    }
+
+    fn tell_observers(&self, what: What) {
+        self.0.observers.tell(PolicyKind::Timeout, &self.0.name, || what);
+    }
+}
+
 impl fmt::Debug for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timeout")
@@ -157,6 +184,17 @@ pub struct TimeoutPass {
     /// Nanoseconds.
     limit: u64,
     deadline: u64,
+}
+
+impl Timeout {
+    /// How long the call still has.
+    pub(crate) fn time_left(&self, pass: &TimeoutPass) -> Option<Duration> {
+        match pass.phase {
+            Phase::Out => None,
+            Phase::Untimed => Some(Duration::from_nanos(pass.limit)),
+            Phase::Timed => Some(Timestamp::from_nanos(pass.deadline).since(self.0.clock.now())),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -217,7 +255,10 @@ impl Policy for Timeout {
     }
 
     #[inline(always)]
-    fn leave(&self, pass: &mut Self::Pass, _outcome: &Outcome<'_>) -> Next {
+    fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
+        if outcome.is_deferred() && outcome.is_timed() && pass.phase != Phase::Out {
+            return Next::Hold;
+        }
         pass.phase = Phase::Out;
         Next::Done
     }

@@ -200,6 +200,12 @@ impl<'a> Now<'a> {
     }
 }
 
+/// The time of day, for what compares itself with it (an HTTP date). Nothing is measured with it.
+#[cfg(feature = "http")]
+pub(crate) fn time_of_day() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
 fn tokio_now() -> Timestamp {
     let elapsed = tokio::time::Instant::now().saturating_duration_since(origin());
     Timestamp(

@@ -111,6 +111,14 @@ pub enum What {
     },
     /// A policy took new settings.
     Reconfigured,
+    /// A key that is not in use any more was forgotten, and its state with it; the event's name carries the key.
+    KeyForgotten,
+    /// A new key found no place among the keyed policies: from here on such keys share the policy that the event
+    /// names. It is told once until there is a place again.
+    KeysFull {
+        /// So many keys have a policy of their own.
+        max_keys: u32,
+    },
 }
 
 /// Why a failed call gets no other attempt.
@@ -119,7 +127,7 @@ pub enum What {
 pub enum GaveUp {
     /// All attempts were made.
     Attempts,
-    /// The wait would have ended past the longest elapsed time.
+    /// The wait would have ended past the longest elapsed time, or past a timeout around the retry.
     Elapsed,
     /// The retry budget is spent.
     Budget,
@@ -149,6 +157,18 @@ pub(crate) struct Observers {
 }
 
 impl Observers {
+    /// The same observers for another handle.
+    pub(crate) fn copied(&self) -> Self {
+        let list = self
+            .list
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Self {
+            any: AtomicBool::new(!list.is_empty()),
+            list: RwLock::new(Arc::clone(&list)),
+        }
+    }
+
     pub(crate) fn add(&self, observer: Arc<dyn Observer>) {
         let mut list = self
             .list
@@ -156,6 +176,20 @@ impl Observers {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         *list = list.iter().cloned().chain([observer]).collect();
         self.any.store(true, Ordering::Release);
+    }
+
+    /// Adds it unless it is there.
+    pub(crate) fn add_once(&self, observer: Arc<dyn Observer>) {
+        let known = {
+            let list = self
+                .list
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            list.iter().any(|known| Arc::ptr_eq(known, &observer))
+        };
+        if !known {
+            self.add(observer);
+        }
     }
 
     #[inline]

@@ -10,4 +10,5 @@ pub(crate) mod rate;
 pub(crate) mod rejected;
 pub(crate) mod settings;
 pub(crate) mod state;
+pub(crate) mod status;
 pub(crate) mod sync;

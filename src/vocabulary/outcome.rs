@@ -41,6 +41,8 @@ pub struct Outcome<'a> {
     status: Option<u16>,
     repeatable: bool,
     deferred: bool,
+    timed: bool,
+    time_left: Option<Duration>,
 }
 
 impl<'a> Outcome<'a> {
@@ -54,6 +56,8 @@ impl<'a> Outcome<'a> {
             status: None,
             repeatable: true,
             deferred: false,
+            timed: false,
+            time_left: None,
         }
     }
 
@@ -131,6 +135,18 @@ impl<'a> Outcome<'a> {
         self.deferred
     }
 
+    /// Whether the call's timeouts run on until the verdict that is put off; see
+    /// [`is_deferred`](Outcome::is_deferred).
+    pub const fn is_timed(&self) -> bool {
+        self.timed
+    }
+
+    /// How long the timeouts around the policy that is shown this outcome leave it, where that is known: in a
+    /// [`Stack`](crate::Stack), for an outcome that says when to try again.
+    pub const fn time_left(&self) -> Option<Duration> {
+        self.time_left
+    }
+
     /// The same with another verdict.
     #[must_use]
     pub const fn with_verdict(mut self, verdict: Verdict) -> Self {
@@ -163,6 +179,20 @@ impl<'a> Outcome<'a> {
     #[must_use]
     pub const fn with_deferred(mut self, deferred: bool) -> Self {
         self.deferred = deferred;
+        self
+    }
+
+    /// The same with the call's timeouts running on until the verdict that is put off (`true`), or ending now.
+    #[must_use]
+    pub const fn with_timed(mut self, timed: bool) -> Self {
+        self.timed = timed;
+        self
+    }
+
+    /// The same with the time that is left.
+    #[must_use]
+    pub const fn with_time_left(mut self, left: Option<Duration>) -> Self {
+        self.time_left = left;
         self
     }
 }

@@ -6,6 +6,7 @@ use crate::vocabulary::{
     error::causes,
     outcome::{Advice, Outcome, Verdict},
     rejected::RejectedKind,
+    status::StatusSet,
 };
 
 /// A question about an [`Outcome`]: by type of the error, by status, by kind of rejection, by closure.
@@ -52,6 +53,11 @@ impl Predicate {
     /// The response's status is in the range, e.g. `500..=599`. False where there is no status.
     pub fn status(range: std::ops::RangeInclusive<u16>) -> Self {
         Self::new(move |outcome| outcome.status().is_some_and(|status| range.contains(&status)))
+    }
+
+    /// The response's status is in the set. False where there is no status.
+    pub fn status_in(set: StatusSet) -> Self {
+        Self::new(move |outcome| outcome.status().is_some_and(|status| set.contains(status)))
     }
 
     /// Both.

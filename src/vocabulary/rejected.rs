@@ -72,6 +72,11 @@ pub enum Reason {
         /// The limit.
         limit: Duration,
     },
+    /// The response's body stood still for longer than the limit between two of its frames, and was dropped.
+    BodyIdle {
+        /// The limit.
+        limit: Duration,
+    },
     /// The service was called without having been polled ready.
     NotPolledReady,
 }
@@ -127,7 +132,7 @@ impl Reason {
             Self::Full { .. } | Self::QueueFull { .. } | Self::WaitedTooLong { .. } => {
                 RejectedKind::BulkheadFull
             }
-            Self::TimedOut { .. } => RejectedKind::TimedOut,
+            Self::TimedOut { .. } | Self::BodyIdle { .. } => RejectedKind::TimedOut,
             Self::NotPolledReady => RejectedKind::NotReady,
         }
     }
@@ -148,6 +153,7 @@ impl fmt::Display for Reason {
                 write!(f, "all {limit} slots in use, waited {waited:?}")
             }
             Self::TimedOut { limit } => write!(f, "not done within {limit:?}"),
+            Self::BodyIdle { limit } => write!(f, "no frame of the body for {limit:?}"),
             Self::NotPolledReady => f.write_str("called without having been polled ready"),
         }
     }
@@ -205,7 +211,7 @@ impl Rejected {
 
     /// Whether the call may have reached the service: so for a timeout, never for a refusal.
     pub const fn may_have_reached_service(&self) -> bool {
-        matches!(self.reason, Reason::TimedOut { .. })
+        matches!(self.reason.kind(), RejectedKind::TimedOut)
     }
 
     /// Attempts that the outermost retry had made when it gave this rejection to its caller, the first

@@ -31,7 +31,15 @@ fn build(name: &str, profile: &Path) {
         other => other,
     };
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--example", name, "--profile", profile_name])
+        .args([
+            "build",
+            "--quiet",
+            "--all-features",
+            "--example",
+            name,
+            "--profile",
+            profile_name,
+        ])
         .arg("--target-dir")
         .arg(profile.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))

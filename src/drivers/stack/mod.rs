@@ -51,9 +51,9 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Stack<R = Cloned, A = NoAnswer> {
-    stages: Stages,
-    replay: R,
-    answer: A,
+    pub(crate) stages: Stages,
+    pub(crate) replay: R,
+    pub(crate) answer: A,
 }
 
 /// Guards services by a [`Stack`].

@@ -12,16 +12,16 @@ use crate::{
         bulkhead::Bulkhead,
         circuit_breaker::CircuitBreaker,
         fallback::Fallback,
+        per_key::PerKey,
         retry::Retry,
         step::{Ask, Expired, Next, Policy, Refuser, Step},
         timeout::Timeout,
     },
     vocabulary::{
         clock::{Clock, Now, Timestamp},
-        event::PolicyKind,
+        event::{Observer, PolicyKind, What},
         outcome::{Abandoned, Outcome},
         predicate::Rules,
-        rejected::Rejected,
     },
 };
 
@@ -89,12 +89,28 @@ macro_rules! policies {
                 match self { $(Self::$kind(policy) => Policy::clock(policy),)* }
             }
 
+            pub(super) fn for_key(&self, key: &str) -> Self {
+                match self { $(Self::$kind(policy) => Self::$kind(policy.for_key(key)),)* }
+            }
+
+            pub(super) fn is_forgettable(&self, now: Timestamp) -> bool {
+                match self { $(Self::$kind(policy) => policy.is_forgettable(now),)* }
+            }
+
+            pub(super) fn add_observer(&self, observer: Arc<dyn Observer>) {
+                match self { $(Self::$kind(policy) => policy.add_observer(observer),)* }
+            }
+
+            pub(super) fn tell_observers(&self, what: What) {
+                match self { $(Self::$kind(policy) => policy.tell_observers(what),)* }
+            }
+
             #[inline]
             pub(super) fn would_refuse(&self, may_wait: bool) -> bool {
                 match self { $(Self::$kind(policy) => Policy::would_refuse(policy, may_wait).is_some(),)* }
             }
 
-            pub(super) fn refuse(&self, ask: &impl Ask) -> Rejected {
+            pub(super) fn refuse(&self, ask: &impl Ask) -> Step {
                 match self {
                     $(Self::$kind(policy) => policy.refuse(Refuser::default(), &mut <$kind as Policy>::Pass::default(), ask),)*
                 }
@@ -115,12 +131,11 @@ macro_rules! policies {
             pub(super) fn poll_queue(
                 &self,
                 pass: &mut AnyPass,
-                ask: &impl Ask,
                 cx: &mut Context<'_>,
-            ) -> Poll<Step> {
+            ) -> Poll<()> {
                 match (self, pass) {
-                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.poll_queue(pass, ask, cx),)*
-                    _ => Poll::Ready(Step::Call),
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.poll_queue(pass, cx),)*
+                    _ => Poll::Ready(()),
                 }
             }
 

@@ -4,17 +4,20 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use super::stage::{AnyPass, Stage};
+use super::stage::{AnyPass, AnyPolicy, Stage};
 use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
-    policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
+    policies::{
+        per_key::{PerKey, is_only_handle},
+        step::{Ask, Expired, Next, Policy, Refuser, Step},
+    },
     vocabulary::{
         clock::{Clock, Now, Timestamp},
-        event::PolicyKind,
-        outcome::{Abandoned, Outcome},
-        rejected::Rejected,
+        event::{Observer, PolicyKind, What},
+        outcome::{Abandoned, Advice, Outcome},
     },
 };
 
@@ -44,6 +47,8 @@ pub struct StackPass {
     /// So many were entered when a deadline cut the call off; those beyond `depth` are abandoned once what they guard
     /// is dropped. Zero otherwise.
     cut: u8,
+    /// So many were entered when one of them answered in place of the result.
+    hidden: u8,
     inline: [AnyPass; INLINE],
     /// Those of a longer stack.
     more: Option<Box<[AnyPass]>>,
@@ -55,6 +60,7 @@ impl Default for StackPass {
         Self {
             depth: 0,
             cut: 0,
+            hidden: 0,
             inline: [OUT; INLINE],
             more: None,
         }
@@ -77,6 +83,7 @@ impl StackPass {
     fn stop_at(&mut self, at: usize, next: Next) -> Next {
         // Who asked for another attempt stays entered; who answers has left.
         let depth = if next == Next::Again { at + 1 } else { at };
+        self.hidden = self.depth;
         self.depth = u8::try_from(depth).unwrap_or(u8::MAX);
         next
     }
@@ -87,8 +94,10 @@ impl Stages {
         let name = stages
             .first()
             .map_or_else(|| Arc::from("empty"), |stage| Arc::clone(stage.policy.name()));
+        // A fallback does not look at the time.
         let clock = stages
-            .first()
+            .iter()
+            .find(|stage| stage.policy.kind() != PolicyKind::Fallback)
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
         let is_plain = stages.iter().all(|stage| stage.rules.is_none());
         Self(Arc::new(List {
@@ -120,7 +129,12 @@ impl Stages {
     /// Enters the stages from `pass.depth` inward.
     #[inline]
     fn descend(&self, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        while let Some(stage) = self.0.stages.get(usize::from(pass.depth)) {
+        self.descend_to(self.0.stages.len(), pass, ask)
+    }
+
+    #[inline]
+    fn descend_to(&self, target: usize, pass: &mut StackPass, ask: &impl Ask) -> Step {
+        while let Some(stage) = self.0.stages[..target].get(usize::from(pass.depth)) {
             let depth = usize::from(pass.depth);
             if depth == INLINE && pass.more.is_none() {
                 let more = self.0.stages.len() - INLINE;
@@ -141,20 +155,11 @@ impl Stages {
 
     /// Enters the stages inward from `pass.depth` up to the one that refuses, and refuses there, even where it
     /// would not any more.
-    fn refuse_at(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
-        let target = usize::from(by.0);
-        for at in usize::from(pass.depth)..target {
-            let outer = &self.0.stages[at].policy;
-            match outer.enter(pass.at(at), ask) {
-                Step::Call => pass.depth += 1,
-                Step::Refused(rejected) => return rejected,
-                Step::Queue => {
-                    outer.abandon(pass.at(at), Abandoned::Dropped);
-                    return outer.refuse(ask);
-                }
-            }
+    fn refuse_at(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
+        match self.descend_to(usize::from(by.0), pass, ask) {
+            Step::Call => self.0.stages[usize::from(by.0)].policy.refuse(ask),
+            step => step,
         }
-        self.0.stages[target].policy.refuse(ask)
     }
 
     /// The first stage from there inward that would refuse.
@@ -174,6 +179,28 @@ impl Stages {
             self.0.stages[at].policy.abandon(pass.at(at), why);
         }
         pass.cut = 0;
+    }
+
+    /// How long the timeouts around the stage `at` leave it.
+    #[cold]
+    fn time_left(&self, pass: &mut StackPass, at: usize) -> Option<Duration> {
+        let outer = self.0.stages.iter().enumerate().take(at);
+        outer
+            .filter_map(|(at, stage)| match (&stage.policy, pass.at(at)) {
+                (AnyPolicy::Timeout(timeout), AnyPass::Timeout(pass)) => timeout.time_left(pass),
+                _ => None,
+            })
+            .min()
+    }
+
+    /// Attempts of the outermost retry among these stages.
+    fn attempts_of(&self, from: u8, to: u8, pass: &StackPass) -> u32 {
+        let passes = pass.inline.iter().chain(pass.more.iter().flatten());
+        let stages = self.0.stages.iter().zip(passes).take(usize::from(to));
+        let mut attempts = stages
+            .skip(usize::from(from))
+            .map(|(stage, pass)| stage.policy.attempts(pass));
+        attempts.find(|attempts| *attempts > 0).unwrap_or(0)
     }
 
     fn innermost(&self, pass: &StackPass) -> Option<(usize, &Stage)> {
@@ -206,7 +233,7 @@ impl Policy for Stages {
         self.first_refuser(0, may_wait)
     }
 
-    fn refuse(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
+    fn refuse(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
         self.refuse_at(by, pass, ask)
     }
 
@@ -215,13 +242,10 @@ impl Policy for Stages {
         self.descend(pass, ask)
     }
 
-    fn poll_queue(&self, pass: &mut StackPass, ask: &impl Ask, cx: &mut Context<'_>) -> Poll<Step> {
-        let Some((at, stage)) = self.innermost(pass) else {
-            return Poll::Ready(Step::Call);
-        };
-        match stage.policy.poll_queue(pass.at(at), ask, cx) {
-            Poll::Ready(Step::Call) => Poll::Ready(self.descend(pass, ask)),
-            polled => polled,
+    fn poll_queue(&self, pass: &mut StackPass, cx: &mut Context<'_>) -> Poll<()> {
+        match self.innermost(pass) {
+            Some((at, stage)) => stage.policy.poll_queue(pass.at(at), cx),
+            None => Poll::Ready(()),
         }
     }
 
@@ -239,7 +263,7 @@ impl Policy for Stages {
         self.first_refuser(usize::from(pass.depth), may_wait)
     }
 
-    fn refuse_resumed(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Rejected {
+    fn refuse_resumed(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
         if let Some((at, stage)) = self.innermost(pass) {
             // The attempt has begun, and is what the refusal ends.
             stage.policy.resume(pass.at(at), ask);
@@ -280,7 +304,14 @@ impl Policy for Stages {
         let mut at = entered;
         while at > 0 {
             at -= 1;
-            match self.0.stages[at].leave(pass.at(at), outcome) {
+            let next = match outcome.advice() {
+                Advice::RetryAfter(_) => {
+                    let timely = outcome.with_time_left(self.time_left(pass, at));
+                    self.0.stages[at].leave(pass.at(at), &timely)
+                }
+                Advice::Stop | Advice::Retry => self.0.stages[at].leave(pass.at(at), outcome),
+            };
+            match next {
                 Next::Done => {}
                 Next::Hold => holds = true,
                 next @ (Next::Again | Next::Answer) => {
@@ -326,17 +357,38 @@ impl Policy for Stages {
     }
 
     fn attempts(&self, pass: &StackPass) -> u32 {
-        let mut retries = self
-            .0
-            .stages
-            .iter()
-            .zip(pass.inline.iter().chain(pass.more.iter().flatten()));
-        retries
-            .find_map(|(stage, pass)| match stage.policy.attempts(pass) {
-                0 => None,
-                attempts => Some(attempts),
-            })
-            .unwrap_or(0)
+        self.attempts_of(0, pass.depth, pass)
+    }
+
+    fn hidden_attempts(&self, pass: &StackPass) -> u32 {
+        self.attempts_of(pass.depth, pass.hidden, pass)
+    }
+}
+
+impl PerKey for Stages {
+    fn for_key(&self, key: &str) -> Self {
+        let stages = self.0.stages.iter().map(|stage| Stage {
+            policy: stage.policy.for_key(key),
+            rules: stage.rules.clone(),
+        });
+        Self::new(stages.collect())
+    }
+
+    fn is_forgettable(&self, now: Timestamp) -> bool {
+        is_only_handle(&self.0) && self.0.stages.iter().all(|stage| stage.policy.is_forgettable(now))
+    }
+
+    fn add_observer(&self, observer: Arc<dyn Observer>) {
+        for stage in &self.0.stages {
+            stage.policy.add_observer(Arc::clone(&observer));
+        }
+    }
+
+    /// By its outermost policy.
+    fn tell_observers(&self, what: What) {
+        if let Some(stage) = self.0.stages.first() {
+            stage.policy.tell_observers(what);
+        }
     }
 }
 

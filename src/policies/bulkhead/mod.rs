@@ -16,12 +16,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 pub use self::{config::BulkheadConfig, step::BulkheadPass};
 use self::{config::check_limit, slots::Slots};
-use crate::vocabulary::{
-    clock::{Clock, nanos},
-    event::{Observer, Observers, PolicyKind, What},
-    rejected::{Reason, Rejected},
-    settings::ConfigError,
-    sync::{AtomicU32, AtomicU64, Ordering},
+use crate::{
+    policies::per_key::{PerKey, is_only_handle, keyed_name},
+    vocabulary::{
+        clock::{Clock, Timestamp, nanos},
+        event::{Observer, Observers, PolicyKind, What},
+        rejected::{Reason, Rejected},
+        settings::ConfigError,
+        sync::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 /// A bulkhead: a cheap handle on shared state.
@@ -185,6 +188,34 @@ impl Bulkhead {
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Bulkhead, &self.0.name, what);
+    }
+}
+
+impl PerKey for Bulkhead {
+    fn for_key(&self, key: &str) -> Self {
+        let shared = &self.0;
+        Self(Arc::new(Shared {
+            slots: Slots::new(shared.slots.limit()),
+            max_wait: AtomicU64::new(shared.max_wait.load(Ordering::Relaxed)),
+            max_queue: AtomicU32::new(shared.max_queue.load(Ordering::Relaxed)),
+            rejected: AtomicU64::new(0),
+            name: keyed_name(&shared.name, key),
+            clock: shared.clock.clone(),
+            observers: shared.observers.copied(),
+        }))
+    }
+
+    /// Never while a call is in flight or waits.
+    fn is_forgettable(&self, _now: Timestamp) -> bool {
+        is_only_handle(&self.0) && self.0.slots.in_flight() == 0 && self.0.slots.waiting() == 0
+    }
+
+    fn add_observer(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add_once(observer);
+    }
+
+    fn tell_observers(&self, what: What) {
+        self.0.observers.tell(PolicyKind::Bulkhead, &self.0.name, || what);
     }
 }
 

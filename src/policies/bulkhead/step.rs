@@ -13,7 +13,7 @@ use crate::{
         clock::{Clock, Now, Timestamp},
         event::What,
         outcome::{Abandoned, Outcome},
-        rejected::{Reason, Rejected},
+        rejected::Reason,
         sync::Ordering,
     },
 };
@@ -60,8 +60,8 @@ impl Policy for Bulkhead {
         (self.0.slots.is_full() && !(may_wait && self.can_wait())).then_some(Refuser::default())
     }
 
-    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, ask: &impl Ask) -> Rejected {
-        self.reject(self.full(ask.may_wait()))
+    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, ask: &impl Ask) -> Step {
+        Step::Refused(self.reject(self.full(ask.may_wait())))
     }
 
     #[inline(always)]
@@ -73,11 +73,10 @@ impl Policy for Bulkhead {
         self.enter_full(pass, ask.may_wait())
     }
 
-    fn poll_queue(&self, pass: &mut Self::Pass, _ask: &impl Ask, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_queue(&self, pass: &mut Self::Pass, cx: &mut Context<'_>) -> Poll<()> {
         debug_assert!(matches!(pass.phase, Phase::Queued | Phase::Waiting));
         self.0.slots.poll(pass.ticket, cx).map(|()| {
             pass.phase = Phase::Inside;
-            Step::Call
         })
     }
 

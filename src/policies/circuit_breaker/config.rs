@@ -81,7 +81,9 @@ pub enum WindowConfig {
 /// When calls are slow, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlowCallConfig {
-    /// A call is slow when it takes **longer than** this, whatever its result.
+    /// A call is slow when it takes **longer than** this, whatever its result; above zero. What passes before a
+    /// call is first pending is measured by the hardware's counter, the rest by the clock: a test with paused time
+    /// that wants it exact uses [`Clock::manual`].
     pub longer_than: Duration,
     /// Opens when the share of slow calls is **>=** this; 0 < rate <= 1.
     pub rate: Rate,

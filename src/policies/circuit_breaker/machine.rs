@@ -112,6 +112,22 @@ impl Machine {
         (self.settings.is_automatic() && self.until != Timestamp::MAX).then_some(self.until)
     }
 
+    pub(super) fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Whether its time is over, or its state is that of a new one.
+    pub(super) fn is_forgettable(&self, now: Timestamp) -> bool {
+        match self.state {
+            State::Closed => true,
+            State::Open => now > self.until,
+            State::HalfOpen => self.until == Timestamp::MAX || now > self.until,
+            State::ForcedOpen | State::Disabled | State::MetricsOnly => {
+                self.state == self.settings.initial_state
+            }
+        }
+    }
+
     /// Probes that half-open admits.
     pub(super) fn probes(&self) -> u32 {
         self.settings.probes

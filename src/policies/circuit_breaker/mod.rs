@@ -41,14 +41,17 @@ pub use self::{
     snapshot::CircuitBreakerSnapshot,
     step::CircuitBreakerPass,
 };
-use crate::vocabulary::{
-    clock::{Clock, Now, nanos},
-    event::{Observer, Observers, PolicyKind, What},
-    outcome::{Abandoned, Verdict},
-    rejected::{Reason, Rejected},
-    settings::ConfigError,
-    state::State,
-    sync::{Mutex, lock},
+use crate::{
+    policies::per_key::{PerKey, is_only_handle, keyed_name},
+    vocabulary::{
+        clock::{Clock, Now, Timestamp, nanos},
+        event::{Observer, Observers, PolicyKind, What},
+        outcome::{Abandoned, Verdict},
+        rejected::{Reason, Rejected},
+        settings::ConfigError,
+        state::State,
+        sync::{Mutex, lock},
+    },
 };
 
 /// A circuit breaker: a cheap handle on shared state.
@@ -96,15 +99,19 @@ struct Shared {
 
 impl CircuitBreaker {
     fn new(name: &str, settings: Settings, clock: Clock) -> Self {
+        Self::assemble(Arc::from(name), Arc::new(settings), clock, Observers::default())
+    }
+
+    fn assemble(name: Arc<str>, settings: Arc<Settings>, clock: Clock, observers: Observers) -> Self {
         let gate = Gate::new();
-        let machine = Machine::new(Arc::new(settings), &gate, clock.now());
+        let machine = Machine::new(settings, &gate, clock.now());
         let breaker = Self(Arc::new(Shared {
             gate,
             machine: Mutex::new(machine),
             untold: Untold::new(),
-            name: Arc::from(name),
+            name,
             clock,
-            observers: Observers::default(),
+            observers,
         }));
         breaker.schedule_tick();
         breaker
@@ -393,6 +400,36 @@ impl CircuitBreaker {
         self.0
             .observers
             .tell(PolicyKind::CircuitBreaker, &self.0.name, what);
+    }
+}
+
+impl PerKey for CircuitBreaker {
+    fn for_key(&self, key: &str) -> Self {
+        let shared = &self.0;
+        let settings = Arc::clone(lock(&shared.machine).settings());
+        Self::assemble(
+            keyed_name(&shared.name, key),
+            settings,
+            shared.clock.clone(),
+            shared.observers.copied(),
+        )
+    }
+
+    /// An open one is not before its wait is over, nor a half-open one before its longest stay is, where it has one. One
+    /// that a command brought into a state that time does not end never is.
+    fn is_forgettable(&self, now: Timestamp) -> bool {
+        is_only_handle(&self.0)
+            && (self.state() == State::Closed || lock(&self.0.machine).is_forgettable(now))
+    }
+
+    fn add_observer(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add_once(observer);
+    }
+
+    fn tell_observers(&self, what: What) {
+        self.0
+            .observers
+            .tell(PolicyKind::CircuitBreaker, &self.0.name, || what);
     }
 }
 

@@ -8,7 +8,6 @@ use crate::{
     vocabulary::{
         clock::{Clock, Now, Stopwatch, Timestamp},
         outcome::{Abandoned, Outcome, Verdict},
-        rejected::Rejected,
     },
 };
 
@@ -63,8 +62,8 @@ impl Policy for CircuitBreaker {
         self.would_refuse_now().then_some(Refuser::default())
     }
 
-    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Rejected {
-        self.refuse_unready()
+    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
+        Step::Refused(self.refuse_unready())
     }
 
     #[inline(always)]

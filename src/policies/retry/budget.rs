@@ -198,6 +198,11 @@ impl RetryBudget {
         })
     }
 
+    /// Puts one retry back that was withdrawn and not made.
+    pub fn give_back(&self) {
+        self.look(Ledger::give_back);
+    }
+
     /// Counts of one moment.
     pub fn snapshot(&self) -> RetryBudgetSnapshot {
         self.look(|ledger| {
@@ -219,6 +224,16 @@ impl RetryBudget {
         let terms = config.check().map_err(about_budget)?;
         self.look(|ledger| ledger.take_terms(terms, self.0.clock.now()));
         Ok(())
+    }
+
+    /// Another one with these settings, in which nothing is counted so far.
+    pub(super) fn empty(&self) -> Self {
+        let terms = lock(&self.0.ledger).terms;
+        Self(Arc::new(Shared {
+            fresh: AtomicU64::new(0),
+            ledger: Mutex::new(Ledger::new(terms, self.0.clock.now())),
+            clock: self.0.clock.clone(),
+        }))
     }
 
     /// Whether both are handles on the same budget.
@@ -276,6 +291,17 @@ impl Ledger {
     fn at(&mut self, number: u64) -> &mut Bucket {
         // The remainder of a division by 10 fits.
         &mut self.buckets[usize::try_from(number % BUCKETS as u64).unwrap_or(0)]
+    }
+
+    /// Takes back the newest retry. It may be another than the one that was not made: they count alike.
+    fn give_back(&mut self) {
+        for age in 0..BUCKETS as u64 {
+            let bucket = self.at(self.newest.wrapping_sub(age));
+            if bucket.retries > 0 {
+                bucket.retries -= 1;
+                return;
+            }
+        }
     }
 
     fn totals(&self) -> Bucket {

@@ -19,11 +19,14 @@ pub use self::{
     config::{BudgetChoice, RetryConfig},
     step::RetryPass,
 };
-use crate::vocabulary::{
-    clock::Clock,
-    event::{Observer, Observers, PolicyKind, What},
-    settings::ConfigError,
-    sync::{AtomicU32, Mutex, Ordering, lock},
+use crate::{
+    policies::per_key::{PerKey, is_only_handle, keyed_name},
+    vocabulary::{
+        clock::{Clock, Timestamp},
+        event::{Observer, Observers, PolicyKind, What},
+        settings::ConfigError,
+        sync::{AtomicU32, Mutex, Ordering, lock},
+    },
 };
 
 /// A retry policy: a cheap handle on shared state (its settings, and its budget).
@@ -163,7 +166,42 @@ fn newest_word(number: u16, settings: &Settings) -> u32 {
     u32::from(number) << 2 | timed | budgeted
 }
 
-/// The number of the settings that the word names.
+impl PerKey for Retry {
+    /// A budget of its own is one for each key; a shared one stays shared.
+    fn for_key(&self, key: &str) -> Self {
+        let shared = &self.0;
+        let number = settings_number(shared.newest.load(Ordering::Acquire));
+        let settings = self.settings(number);
+        let budget = if shared.owns_budget {
+            shared.budget.empty()
+        } else {
+            shared.budget.clone()
+        };
+        Self(Arc::new(Shared {
+            name: keyed_name(&shared.name, key),
+            clock: shared.clock.clone(),
+            observers: shared.observers.copied(),
+            newest: AtomicU32::new(newest_word(0, &settings)),
+            settings: Mutex::new(vec![settings]),
+            budget,
+            owns_budget: shared.owns_budget,
+        }))
+    }
+
+    fn is_forgettable(&self, _now: Timestamp) -> bool {
+        is_only_handle(&self.0)
+    }
+
+    fn add_observer(&self, observer: Arc<dyn Observer>) {
+        self.0.observers.add_once(observer);
+    }
+
+    fn tell_observers(&self, what: What) {
+        self.0.observers.tell(PolicyKind::Retry, &self.0.name, || what);
+    }
+}
+
+/// The number of the settings that the word of the newest ones names.
 #[allow(clippy::cast_possible_truncation)]
 const fn settings_number(newest: u32) -> u16 {
     (newest >> 2) as u16

@@ -24,13 +24,19 @@ pub struct RetryPass {
     /// The wait before this attempt, which decorrelated backoff grows from, as a share of the longest wait:
     /// `u16::MAX` is all of it.
     previous: u16,
-    /// Whether these limit the time that the call may take.
-    timed: bool,
-    /// When the call was first seen to take time, where that is limited; 0 before that.
+    /// Whether the budget paid for this attempt.
+    paid: bool,
+    /// When the call was first seen to take time; [`UNSEEN`] before that, and [`UNLIMITED`] where it may take any.
     began: u64,
     /// When the next attempt begins, while it waits.
     wait_end: u64,
 }
+
+/// For [`RetryPass::began`]: the settings do not limit the time.
+const UNLIMITED: u64 = u64::MAX;
+
+/// For [`RetryPass::began`]: the call took no time so far.
+const UNSEEN: u64 = u64::MAX - 1;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
@@ -64,7 +70,7 @@ impl Policy for Retry {
         pass.phase = Phase::Running;
         pass.attempt = 1;
         pass.settings = settings_number(newest);
-        pass.timed = newest & TIMED != 0;
+        pass.began = if newest & TIMED == 0 { UNLIMITED } else { UNSEEN };
         if newest & BUDGETED != 0 {
             self.0.budget.deposit();
         }
@@ -81,7 +87,7 @@ impl Policy for Retry {
         match pass.phase {
             Phase::Out | Phase::Due => None,
             Phase::Running => {
-                if pass.began == 0 && pass.timed {
+                if pass.began == UNSEEN {
                     pass.began = now.get().as_nanos();
                 }
                 None
@@ -102,6 +108,10 @@ impl Policy for Retry {
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
         if pass.phase != Phase::Running {
             return Next::Done;
+        }
+        if std::mem::take(&mut pass.paid) && is_refusal(outcome) {
+            // The attempt did not reach the service, so nobody has to pay for it.
+            self.0.budget.give_back();
         }
         if outcome.advice() == Advice::Stop {
             pass.phase = Phase::Out;
@@ -177,7 +187,13 @@ impl Retry {
             return Err(GaveUp::NotRepeatable);
         }
         let wait = match outcome.advice() {
-            Advice::RetryAfter(hint) => hint.min(settings.max_hint),
+            Advice::RetryAfter(hint) => {
+                let wait = hint.min(settings.max_hint);
+                if outcome.time_left().is_some_and(|left| wait >= left) {
+                    return Err(GaveUp::Elapsed);
+                }
+                wait
+            }
             Advice::Retry | Advice::Stop => {
                 let previous = settings.backoff.of_longest(pass.previous);
                 settings
@@ -185,7 +201,7 @@ impl Retry {
                     .wait(attempt, previous, outcome, settings.jitter, &settings.random)
             }
         };
-        if pass.began == 0 {
+        if pass.began == UNSEEN {
             pass.began = now.get().as_nanos();
         }
         if let Some(longest) = settings.max_elapsed {
@@ -195,12 +211,18 @@ impl Retry {
             }
         }
         // A refusal cost the service nothing, so that retrying one costs the budget nothing.
-        let refused = outcome
-            .rejected()
-            .is_some_and(|rejected| !rejected.may_have_reached_service());
-        if settings.budgeted && !refused && !self.0.budget.withdraw() {
+        pass.paid = settings.budgeted && !is_refusal(outcome);
+        if pass.paid && !self.0.budget.withdraw() {
+            pass.paid = false;
             return Err(GaveUp::Budget);
         }
         Ok(wait)
     }
+}
+
+/// Whether a policy of this crate refused the attempt, so that it did not reach the service.
+fn is_refusal(outcome: &Outcome<'_>) -> bool {
+    outcome
+        .rejected()
+        .is_some_and(|rejected| !rejected.may_have_reached_service())
 }

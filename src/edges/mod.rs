@@ -1,0 +1,8 @@
+//! Floor 4: where the policies meet protocols and frameworks. Each edge stands behind a feature.
+
+#[cfg(feature = "axum")]
+pub mod axum;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
