@@ -6,10 +6,20 @@ mod orders;
 #[path = "support/script.rs"]
 mod script;
 
-use buttress::{BulkheadLayer, CircuitBreakerLayer, RetryLayer, Stack, TimeoutLayer};
+use std::{
+    future::{Future, Ready, ready},
+    pin::Pin,
+    time::Duration,
+};
+
+use buttress::{
+    Answer, BulkheadLayer, CircuitBreakerLayer, FallbackLayer, Predicate, Rejected, RejectedKind, RetryLayer,
+    Rules, Stack, TimeoutLayer, find_rejected,
+};
 use proptest::prelude::*;
 use script::{Guarded, Policies, Script, Scripted, late_scripts, play, scripts};
-use tower::{ServiceBuilder, util::BoxCloneService};
+use tokio::time::sleep;
+use tower::{BoxError, ServiceBuilder, service_fn, util::BoxCloneService};
 
 type Guard = fn(&Policies, Scripted) -> Guarded;
 
@@ -39,6 +49,27 @@ macro_rules! layer {
     (outer_bulkhead, $policies:ident) => {
         BulkheadLayer::new($policies.outer_bulkhead.clone())
     };
+    (retry_of_refusals, $policies:ident) => {
+        RetryLayer::new($policies.outer_retry.clone())
+            .retry_on(refusals())
+            .stop_on(Predicate::rejected(RejectedKind::TimedOut))
+    };
+    (breaker_deaf_to_timeouts, $policies:ident) => {
+        CircuitBreakerLayer::new($policies.outer_breaker.clone())
+            .ignore(Predicate::rejected(RejectedKind::TimedOut))
+    };
+    (fallback, $policies:ident) => {
+        FallbackLayer::service(
+            $policies.fallback.clone(),
+            service_fn(|()| Spare::answer()),
+            |_: &u32| (),
+        )
+    };
+    (fallback_at_once, $policies:ident) => {
+        FallbackLayer::answer_by($policies.fallback.clone(), |_: &(), hidden| {
+            Ok(attempts_to(&hidden))
+        })
+    };
 }
 
 /// The builder with that policy added.
@@ -67,6 +98,70 @@ macro_rules! stage {
     ($builder:expr, outer_bulkhead, $policies:ident) => {
         $builder.bulkhead($policies.outer_bulkhead.clone())
     };
+    ($builder:expr, retry_of_refusals, $policies:ident) => {
+        $builder.retry_with(
+            $policies.outer_retry.clone(),
+            Rules::new()
+                .retry(refusals())
+                .stop(Predicate::rejected(RejectedKind::TimedOut)),
+        )
+    };
+    ($builder:expr, breaker_deaf_to_timeouts, $policies:ident) => {
+        $builder.circuit_breaker_with(
+            $policies.outer_breaker.clone(),
+            Rules::new().ignore(Predicate::rejected(RejectedKind::TimedOut)),
+        )
+    };
+    ($builder:expr, fallback, $policies:ident) => {
+        $builder.fallback($policies.fallback.clone(), Spare)
+    };
+    ($builder:expr, fallback_at_once, $policies:ident) => {
+        $builder.fallback($policies.fallback.clone(), SpareAtOnce)
+    };
+}
+
+fn refusals() -> Predicate {
+    Predicate::new(|outcome| outcome.rejected().is_some())
+}
+
+/// What the fallback answers, after a while.
+#[derive(Clone)]
+struct Spare;
+
+type Answering = Pin<Box<dyn Future<Output = Result<u32, BoxError>> + Send>>;
+
+impl Spare {
+    fn answer() -> Answering {
+        Box::pin(async {
+            sleep(Duration::from_millis(3)).await;
+            Ok(u32::MAX)
+        })
+    }
+}
+
+impl Answer<(), u32, BoxError> for Spare {
+    type Future = Answering;
+
+    fn answer(&self, (): &(), _hidden: Result<u32, BoxError>) -> Answering {
+        Self::answer()
+    }
+}
+
+/// What the fallback answers that looks at the result that it hides.
+#[derive(Clone)]
+struct SpareAtOnce;
+
+fn attempts_to(hidden: &Result<u32, BoxError>) -> u32 {
+    let error = hidden.as_ref().unwrap_err();
+    1000 + find_rejected(&**error).map_or(0, Rejected::attempts)
+}
+
+impl Answer<(), u32, BoxError> for SpareAtOnce {
+    type Future = Ready<Result<u32, BoxError>>;
+
+    fn answer(&self, (): &(), hidden: Result<u32, BoxError>) -> Self::Future {
+        ready(Ok(attempts_to(&hidden)))
+    }
 }
 
 /// Both ways to put the same policies around a service.
@@ -150,5 +245,33 @@ mod the_same_kind_twice {
         two_retries: outer_retry breaker retry timeout,
         all_twice: outer_timeout outer_retry outer_breaker bulkhead retry timeout,
         eight: outer_timeout outer_bulkhead outer_retry outer_breaker breaker retry timeout bulkhead,
+    }
+}
+
+mod with_a_fallback {
+    use super::*;
+
+    alike! {
+        outside_of_all: fallback retry breaker timeout bulkhead,
+        below_the_retry: retry fallback breaker timeout bulkhead,
+        below_the_breaker: retry breaker fallback timeout bulkhead,
+        below_the_timeout: retry breaker timeout fallback bulkhead,
+        inside_of_all: bulkhead timeout breaker retry fallback,
+        around_a_retry: bulkhead timeout fallback retry breaker,
+        between_retries: outer_retry fallback breaker retry timeout bulkhead,
+        at_once_around_a_retry: timeout fallback_at_once bulkhead retry breaker,
+        at_once_between_retries: outer_retry fallback_at_once breaker retry timeout bulkhead,
+    }
+}
+
+mod with_rules {
+    use super::*;
+
+    alike! {
+        a_retry_of_refusals_by_a_breaker: retry_of_refusals breaker timeout bulkhead,
+        a_retry_of_refusals_by_a_bulkhead: breaker retry_of_refusals bulkhead timeout,
+        a_retry_of_refusals_around_another: timeout retry_of_refusals bulkhead breaker retry,
+        a_breaker_deaf_to_timeouts: breaker_deaf_to_timeouts retry timeout bulkhead,
+        a_breaker_deaf_to_timeouts_around_another: breaker_deaf_to_timeouts retry breaker timeout,
     }
 }

@@ -385,13 +385,23 @@ impl Policies {
         let watch = {
             let events = Arc::clone(&events);
             Arc::new(move |event: &Event| {
+                let what = match event.what.clone() {
+                    // How many attempts led to it is noted later; see what a fallback at once answers.
+                    What::Answered {
+                        hidden,
+                        rejected: Some(rejected),
+                    } => {
+                        let (policy, reason) = (rejected.policy().to_owned(), *rejected.reason());
+                        let rejected = Rejected::new(policy, reason).with_retry_after(rejected.retry_after());
+                        What::Answered {
+                            hidden,
+                            rejected: Some(rejected),
+                        }
+                    }
+                    what => what,
+                };
                 let name = event.name.to_string();
-                events
-                    .lock()
-                    .unwrap()
-                    .entry(name)
-                    .or_default()
-                    .push(event.what.clone());
+                events.lock().unwrap().entry(name).or_default().push(what);
             })
         };
         let policies = Self {
