@@ -222,7 +222,9 @@ async fn play_bulkhead(
     drop(calls);
     let shown = bulkhead.snapshot();
     prop_assert_eq!((shown.in_flight, shown.queued, lab.inside()), (0, 0, 0));
-    let slots: Vec<_> = std::iter::from_fn(|| bulkhead.try_acquire().ok()).collect();
+    let slots: Vec<_> = std::iter::from_fn(|| bulkhead.try_acquire().ok())
+        .take(100)
+        .collect();
     prop_assert_eq!(slots.len(), books.limit);
     Ok(())
 }
@@ -507,7 +509,9 @@ async fn play_breaker(terms: BreakerTerms, moves: &[Move]) -> Result<(), TestCas
 
 /// How many permits can be had now. They are given back at once.
 fn permits_left(breaker: &CircuitBreaker) -> usize {
-    let permits: Vec<_> = std::iter::from_fn(|| breaker.try_acquire().ok()).collect();
+    let permits: Vec<_> = std::iter::from_fn(|| breaker.try_acquire().ok())
+        .take(100)
+        .collect();
     permits.len()
 }
 
@@ -706,7 +710,9 @@ impl StackGame {
         self.calls.live.clear();
         let shown = self.four.bulkhead.snapshot();
         prop_assert_eq!((shown.in_flight, shown.queued, self.lab.inside()), (0, 0, 0));
-        let slots: Vec<_> = std::iter::from_fn(|| self.four.bulkhead.try_acquire().ok()).collect();
+        let slots: Vec<_> = std::iter::from_fn(|| self.four.bulkhead.try_acquire().ok())
+            .take(100)
+            .collect();
         prop_assert_eq!(slots.len(), shown.limit as usize);
         let shown = self.four.breaker.snapshot();
         if shown.state == State::HalfOpen {
