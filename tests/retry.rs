@@ -285,7 +285,11 @@ impl<Req, Res, Err: HoldsRejected> Exchange<Req, Res, Err> for Hinting {
         }
     }
 
-    fn give<P: Policy>(&self, (): (), response: Res, _held: Option<Held<P>>) -> Res {
+    fn give<P: Policy>(&self, (): &(), response: Res) -> Res {
+        response
+    }
+
+    fn carry<P: Policy>(&self, (): &(), response: Res, _held: Held<P>) -> Res {
         response
     }
 }

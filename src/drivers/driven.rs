@@ -218,10 +218,10 @@ impl<A: Attempts> Driven<A> {
             let given = match polled {
                 Polled::Between => None,
                 Polled::Pending => match ready!(self.as_mut().poll_deadline(cx)) {
-                    Some(result) => leave(self.as_mut().project(), result),
+                    Some(result) => leave(self.as_mut().project(), result, true),
                     None => None,
                 },
-                Polled::Ready(result) => leave(self.as_mut().project(), result),
+                Polled::Ready(result) => leave(self.as_mut().project(), result, true),
                 Polled::Left(result, next) => follow(self.as_mut().project(), result, next),
             };
             if let Some(given) = given {
@@ -413,10 +413,11 @@ fn poll_expired<P: Policy, T: Timer>(
     }
 }
 
-/// Lets the policy leave with a result, and does what follows.
+/// Lets the policy leave with a result, and does what follows. `may_repeat`: whether another attempt is possible.
 fn leave<A: Attempts>(
     this: DrivenProjection<'_, A>,
     result: ResultOf<A>,
+    may_repeat: bool,
 ) -> Option<Result<A::Given, A::Error>> {
     let next = {
         // Who does not judge need not pay for it.
@@ -425,7 +426,7 @@ fn leave<A: Attempts>(
         } else {
             Outcome::success()
         };
-        let repeatable = outcome.is_repeatable() && this.attempts.can_repeat();
+        let repeatable = may_repeat && outcome.is_repeatable() && this.attempts.can_repeat();
         this.attempts
             .policy()
             .leave(this.pass, &outcome.with_repeatable(repeatable))
@@ -451,9 +452,9 @@ fn follow<A: Attempts>(
                 this.stage.set(Driven::<A>::between(next, Wait::Time));
                 return None;
             }
-            // It said that it could make another attempt, and cannot: the caller gets the result that there is.
-            this.attempts.policy().abandon(this.pass, dropping::cause(false));
-            None
+            // It said that it could make another attempt, and cannot: what lies outside of the retry is left by the
+            // result that there is.
+            return leave(this, result, false);
         }
         Next::Answer => {
             let hidden = policy.hidden_attempts(this.pass);

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::vocabulary::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
+use crate::vocabulary::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// Counts calls in flight against a limit that can change, and hands freed slots to waiters in the order in
 /// which they came.
@@ -14,15 +14,16 @@ use crate::vocabulary::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 /// through the queue's lock, so that nobody overtakes them.
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// Calls in flight in the lower half; [`WAITERS`] while the queue is not empty, and then only who holds the
-    /// queue's lock changes this word.
+    /// Calls in flight in the lower half, the limit in the upper, so that who takes a slot sees both at once; and
+    /// [`WAITERS`] while the queue is not empty: then only who holds the queue's lock changes this word.
     word: AtomicU64,
-    limit: AtomicU32,
     queue: Mutex<Queue>,
 }
 
 const WAITERS: u64 = 1 << 63;
 const COUNT_MASK: u64 = 0xFFFF_FFFF;
+const LIMIT_SHIFT: u32 = 32;
+const LIMIT_MASK: u64 = 0x7FFF_FFFF << LIMIT_SHIFT;
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -54,14 +55,14 @@ pub(super) enum Arrival {
 impl Slots {
     pub(super) fn new(limit: u32) -> Self {
         Self {
-            word: AtomicU64::new(0),
-            limit: AtomicU32::new(limit),
+            word: AtomicU64::new(u64::from(limit) << LIMIT_SHIFT),
             queue: Mutex::new(Queue::default()),
         }
     }
 
+    #[allow(clippy::cast_possible_truncation)]
     pub(super) fn limit(&self) -> u32 {
-        self.limit.load(Ordering::Relaxed)
+        ((self.word.load(Ordering::Relaxed) & LIMIT_MASK) >> LIMIT_SHIFT) as u32
     }
 
     #[allow(clippy::cast_possible_truncation)]
@@ -75,14 +76,14 @@ impl Slots {
 
     /// Whether a call that came now would have to wait.
     pub(super) fn is_full(&self) -> bool {
-        !self.has_room(self.word.load(Ordering::Relaxed))
+        !has_room(self.word.load(Ordering::Relaxed))
     }
 
     /// Takes a slot when one is free and nobody waits for it.
     #[inline]
     pub(super) fn try_acquire(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
-        while self.has_room(word) {
+        while has_room(word) {
             match self
                 .word
                 .compare_exchange(word, word + 1, Ordering::Acquire, Ordering::Relaxed)
@@ -112,7 +113,7 @@ impl Slots {
         // the word, and this looks again.
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            if self.has_room(word) {
+            if has_room(word) {
                 if self.try_acquire() {
                     return Arrival::Admitted;
                 }
@@ -131,32 +132,47 @@ impl Slots {
 
     /// Ready once the ticket has its slot.
     pub(super) fn poll(&self, ticket: u32, cx: &Context<'_>) -> Poll<()> {
-        let mut queue = lock(&self.queue);
-        if queue.take_granted(ticket) {
-            return Poll::Ready(());
-        }
-        if let Some(waiter) = queue.waiting.iter_mut().find(|waiter| waiter.ticket == ticket) {
-            match &mut waiter.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
+        // A waker that goes can take a task with it, and that a slot of this bulkhead: it goes after the lock.
+        let replaced;
+        {
+            let mut queue = lock(&self.queue);
+            if queue.take_granted(ticket) {
+                return Poll::Ready(());
             }
+            let waiter = queue.waiting.iter_mut().find(|waiter| waiter.ticket == ticket);
+            replaced = match waiter {
+                Some(waiter)
+                    if !waiter
+                        .waker
+                        .as_ref()
+                        .is_some_and(|waker| waker.will_wake(cx.waker())) =>
+                {
+                    waiter.waker.replace(cx.waker().clone())
+                }
+                _ => None,
+            };
         }
+        drop(replaced);
         Poll::Pending
     }
 
     /// Leaves the queue, giving a slot that it was just given to the next. True when it had been given one.
     pub(super) fn cancel(&self, ticket: u32) -> bool {
+        // Its waker goes after the lock, as in `poll`.
+        let mut left = None;
         let granted = {
             let mut queue = lock(&self.queue);
             let granted = queue.take_granted(ticket);
             if !granted {
-                queue.waiting.retain(|waiter| waiter.ticket != ticket);
+                let at = queue.waiting.iter().position(|waiter| waiter.ticket == ticket);
+                left = at.and_then(|at| queue.waiting.remove(at));
                 if queue.waiting.is_empty() {
                     self.word.fetch_and(!WAITERS, Ordering::Relaxed);
                 }
             }
             granted
         };
+        drop(left);
         if granted {
             self.release();
         }
@@ -192,7 +208,18 @@ impl Slots {
     /// waiters at once.
     pub(super) fn resize(&self, limit: u32) {
         let mut queue = lock(&self.queue);
-        self.limit.store(limit, Ordering::Relaxed);
+        // Without waiters others change the word meanwhile.
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let resized = word & !LIMIT_MASK | u64::from(limit) << LIMIT_SHIFT;
+            match self
+                .word
+                .compare_exchange(word, resized, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => break,
+                Err(changed) => word = changed,
+            }
+        }
         let wakers = self.grant(&mut queue);
         drop(queue);
         wake(wakers);
@@ -214,11 +241,12 @@ impl Slots {
         }
         wakers
     }
+}
 
-    #[inline]
-    fn has_room(&self, word: u64) -> bool {
-        word & WAITERS == 0 && word & COUNT_MASK < u64::from(self.limit())
-    }
+/// Whether a slot is free and nobody waits for it.
+#[inline]
+const fn has_room(word: u64) -> bool {
+    word & WAITERS == 0 && word & COUNT_MASK < (word & LIMIT_MASK) >> LIMIT_SHIFT
 }
 
 fn wake(wakers: Vec<Waker>) {

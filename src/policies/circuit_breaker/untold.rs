@@ -31,12 +31,7 @@ impl Untold {
 
     /// Tells what there is, unless another does.
     pub(super) fn tell(&self, mut tell: impl FnMut(Transition)) {
-        let mut turn = Turn(self);
-        if !turn.begin() {
-            // Not ours to end.
-            std::mem::forget(turn);
-            return;
-        }
+        let Some(mut turn) = Turn::begin(self) else { return };
         while let Some(transition) = turn.next() {
             tell(transition);
         }
@@ -44,26 +39,31 @@ impl Untold {
 }
 
 /// Ends also when an observer panics, or nobody would be told anything any more.
-struct Turn<'a>(&'a Untold);
+struct Turn<'a> {
+    untold: &'a Untold,
+    over: bool,
+}
 
-impl Turn<'_> {
-    fn begin(&mut self) -> bool {
-        !std::mem::replace(&mut lock(&self.0.0).telling, true)
+impl<'a> Turn<'a> {
+    fn begin(untold: &'a Untold) -> Option<Self> {
+        let another_tells = std::mem::replace(&mut lock(&untold.0).telling, true);
+        (!another_tells).then_some(Self { untold, over: false })
     }
 
     /// The next one; with none left the turn is over, so that whoever pushes now begins another.
     fn next(&mut self) -> Option<Transition> {
-        let mut queue = lock(&self.0.0);
+        let mut queue = lock(&self.untold.0);
         let next = queue.transitions.pop_front();
         queue.telling = next.is_some();
+        self.over = next.is_none();
         next
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            lock(&self.0.0).telling = false;
+        if !self.over {
+            lock(&self.untold.0).telling = false;
         }
     }
 }

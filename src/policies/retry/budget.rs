@@ -104,7 +104,7 @@ impl RetryBudgetConfig {
         Ok(Terms {
             ratio: (ratio > 0.0).then(|| Millionths::of(self.ratio)),
             min_per_second: self.min_per_second,
-            bucket: (nanos(self.window) / BUCKETS as u64).max(1),
+            bucket: (nanos(self.window) / STEPS as u64).max(1),
         })
     }
 }
@@ -131,7 +131,11 @@ struct Shared {
 }
 
 /// Steps in which old calls leave the window.
-const BUCKETS: usize = 10;
+const STEPS: usize = 10;
+
+/// One more than the window has steps: retries are counted over all of them and calls over the newest ten, so that no
+/// span as long as the window sees more retries than it pays for.
+const BUCKETS: usize = STEPS + 1;
 
 /// Calls between two readings of the clock.
 const BATCH: u64 = 16;
@@ -289,7 +293,7 @@ impl Ledger {
     }
 
     fn at(&mut self, number: u64) -> &mut Bucket {
-        // The remainder of a division by 10 fits.
+        // The remainder of a division by 11 fits.
         &mut self.buckets[usize::try_from(number % BUCKETS as u64).unwrap_or(0)]
     }
 
@@ -305,17 +309,24 @@ impl Ledger {
     }
 
     fn totals(&self) -> Bucket {
-        self.buckets.iter().fold(Bucket::default(), |sum, bucket| Bucket {
+        let all = self.buckets.iter().fold(Bucket::default(), |sum, bucket| Bucket {
             calls: sum.calls + bucket.calls,
             retries: sum.retries + bucket.retries,
-        })
+        });
+        // The one after the newest in the ring is the oldest.
+        let oldest = usize::try_from((self.newest + 1) % BUCKETS as u64).unwrap_or(0);
+        Bucket {
+            calls: all.calls - self.buckets[oldest].calls,
+            ..all
+        }
     }
 
     fn left(&self) -> u64 {
         let Bucket { calls, retries } = self.totals();
         let paid = self.terms.ratio.map_or(0, |ratio| ratio.part_of(calls));
-        let window = self.terms.bucket.saturating_mul(BUCKETS as u64);
-        let free = u128::from(self.terms.min_per_second) * u128::from(window) / 1_000_000_000;
+        let window = self.terms.bucket.saturating_mul(STEPS as u64);
+        // Rounded up: a floor that is not zero lets at least one through.
+        let free = (u128::from(self.terms.min_per_second) * u128::from(window)).div_ceil(1_000_000_000);
         (paid + u64::try_from(free).unwrap_or(u64::MAX - paid)).saturating_sub(retries)
     }
 }

@@ -103,7 +103,7 @@ impl Retry {
     /// was.
     pub fn reconfigure(&self, config: &RetryConfig) -> Result<(), ConfigError> {
         let settings = config.settings(&self.0.name)?;
-        let newest = {
+        {
             let mut all = lock(&self.0.settings);
             self.reconfigure_budget(&config.budget)
                 .map_err(|error| error.of(PolicyKind::Retry, &self.0.name))?;
@@ -114,9 +114,9 @@ impl Retry {
                 Some(oldest) => *oldest = settings,
                 None => all.push(settings),
             }
-            newest
-        };
-        self.0.newest.store(newest, Ordering::Release);
+            // Under the lock: two at once would take the same number.
+            self.0.newest.store(newest, Ordering::Release);
+        }
         self.tell(|| What::Reconfigured);
         Ok(())
     }

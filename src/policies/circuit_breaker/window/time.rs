@@ -89,12 +89,19 @@ impl TimeWindow {
     fn add(&mut self, more: Bucket) {
         let bucket = self.bucket_mut(self.newest);
         // What a full bucket cannot hold is not added to the totals either, or they would never return to 0.
-        let calls = more.calls.min(u32::MAX - bucket.calls);
-        bucket.calls += calls;
-        bucket.failed = bucket.failed.saturating_add(more.failed);
-        bucket.slow = bucket.slow.saturating_add(more.slow);
-        bucket.slow_failed = bucket.slow_failed.saturating_add(more.slow_failed);
-        self.totals.calls += u64::from(calls);
+        let room = u32::MAX - bucket.calls;
+        let fit = |count: u32| count.min(room);
+        let more = Bucket {
+            calls: fit(more.calls),
+            failed: fit(more.failed),
+            slow: fit(more.slow),
+            slow_failed: fit(more.slow_failed),
+        };
+        bucket.calls += more.calls;
+        bucket.failed += more.failed;
+        bucket.slow += more.slow;
+        bucket.slow_failed += more.slow_failed;
+        self.totals.calls += u64::from(more.calls);
         self.totals.failed += u64::from(more.failed);
         self.totals.slow += u64::from(more.slow);
         self.totals.slow_failed += u64::from(more.slow_failed);
