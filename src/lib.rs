@@ -87,7 +87,7 @@ pub use crate::edges::http;
 #[cfg(feature = "reqwest")]
 pub use crate::edges::reqwest;
 
-/// The README's snippets are compiled and run as tests.
-#[cfg(doctest)]
+/// The README's snippets are compiled and run as tests, where all that they show is there.
+#[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
