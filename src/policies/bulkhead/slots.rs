@@ -261,3 +261,233 @@ impl Queue {
         at.map(|at| self.granted.swap_remove(at)).is_some()
     }
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicU32 as PlainU32, Ordering::SeqCst},
+        },
+        task::Wake,
+    };
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(PlainU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        TryAcquire,
+        Arrive {
+            longest: u32,
+        },
+        /// One that is inside leaves.
+        Release,
+        /// One that waited, or was given a slot meanwhile, looks.
+        Poll(prop::sample::Index),
+        Cancel(prop::sample::Index),
+        Resize(u32),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            2 => Just(Op::TryAcquire),
+            4 => (0..6_u32).prop_map(|longest| Op::Arrive { longest }),
+            4 => Just(Op::Release),
+            3 => any::<prop::sample::Index>().prop_map(Op::Poll),
+            2 => any::<prop::sample::Index>().prop_map(Op::Cancel),
+            1 => (1..5_u32).prop_map(Op::Resize),
+        ]
+    }
+
+    /// A call in the queue, or given a slot and not looking yet.
+    struct Queued {
+        ticket: u32,
+        polled: bool,
+        waker: Arc<Count>,
+    }
+
+    /// The bulkhead as lists.
+    struct Naive {
+        limit: u32,
+        /// Calls inside.
+        inside: u32,
+        /// In the order in which they came.
+        waiting: Vec<Queued>,
+        granted: Vec<Queued>,
+    }
+
+    impl Naive {
+        fn in_flight(&self) -> u32 {
+            self.inside + u32::try_from(self.granted.len()).unwrap()
+        }
+
+        fn has_room(&self) -> bool {
+            self.waiting.is_empty() && self.in_flight() < self.limit
+        }
+
+        /// First come, first served.
+        fn serve(&mut self) {
+            while !self.waiting.is_empty() && self.in_flight() < self.limit {
+                self.granted.push(self.waiting.remove(0));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_admits_whom_a_list_of_who_came_admits(limit in 1..4_u32, ops in vec(op(), 0..80)) {
+            let slots = Slots::new(limit);
+            let mut naive = Naive { limit, inside: 0, waiting: vec![], granted: vec![] };
+            for op in ops {
+                match op {
+                    Op::TryAcquire => {
+                        let admitted = slots.try_acquire();
+                        prop_assert_eq!(admitted, naive.has_room());
+                        naive.inside += u32::from(admitted);
+                    }
+                    Op::Arrive { longest } => {
+                        let room = naive.has_room();
+                        match slots.arrive(longest) {
+                            Arrival::Admitted => {
+                                prop_assert!(room);
+                                naive.inside += 1;
+                            }
+                            Arrival::Queued(ticket) => {
+                                prop_assert!(!room && naive.waiting.len() < longest as usize);
+                                naive.waiting.push(Queued { ticket, polled: false, waker: Arc::default() });
+                            }
+                            Arrival::Refused => {
+                                prop_assert!(!room && naive.waiting.len() >= longest as usize);
+                            }
+                        }
+                    }
+                    Op::Release => {
+                        if naive.inside > 0 {
+                            slots.release();
+                            naive.inside -= 1;
+                            naive.serve();
+                        }
+                    }
+                    Op::Poll(which) => {
+                        let (waiting, all) = (naive.waiting.len(), naive.waiting.len() + naive.granted.len());
+                        if all == 0 {
+                            continue;
+                        }
+                        let at = which.index(all);
+                        let is_granted = at >= waiting;
+                        let queued = if is_granted {
+                            &mut naive.granted[at - waiting]
+                        } else {
+                            &mut naive.waiting[at]
+                        };
+                        queued.polled = true;
+                        let waker = Waker::from(Arc::clone(&queued.waker));
+                        let ready = slots.poll(queued.ticket, &Context::from_waker(&waker)).is_ready();
+                        prop_assert_eq!(ready, is_granted);
+                        if ready {
+                            naive.granted.remove(at - waiting);
+                            naive.inside += 1;
+                        }
+                    }
+                    Op::Cancel(which) => {
+                        let (waiting, all) = (naive.waiting.len(), naive.waiting.len() + naive.granted.len());
+                        if all == 0 {
+                            continue;
+                        }
+                        let at = which.index(all);
+                        let queued = if at >= waiting {
+                            naive.granted.remove(at - waiting)
+                        } else {
+                            naive.waiting.remove(at)
+                        };
+                        prop_assert_eq!(slots.cancel(queued.ticket), at >= waiting);
+                        naive.serve();
+                    }
+                    Op::Resize(limit) => {
+                        slots.resize(limit);
+                        naive.limit = limit;
+                        naive.serve();
+                    }
+                }
+                prop_assert_eq!(slots.limit(), naive.limit);
+                prop_assert_eq!(slots.in_flight(), naive.in_flight());
+                prop_assert_eq!(slots.waiting(), naive.waiting.len());
+                prop_assert_eq!(slots.is_full(), !naive.has_room());
+                for queued in &naive.waiting {
+                    prop_assert_eq!(queued.waker.0.load(SeqCst), 0, "woken for nothing");
+                }
+                for queued in naive.granted.iter().filter(|queued| queued.polled) {
+                    prop_assert!(queued.waker.0.load(SeqCst) >= 1, "given a slot and not woken");
+                }
+            }
+        }
+    }
+
+    /// A waker whose end runs code of its user, as the end of a task does.
+    struct Ends {
+        slots: Arc<Slots>,
+        free: Arc<AtomicBool>,
+    }
+
+    impl Wake for Ends {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.free.store(self.slots.queue.try_lock().is_ok(), SeqCst);
+        }
+    }
+
+    /// Queues a call, polls it with a waker, does `then`, and tells whether the lock was free when the waker's
+    /// end came.
+    fn lock_is_free_when_a_waker_ends(then: impl FnOnce(&Slots, u32)) -> bool {
+        let slots = Arc::new(Slots::new(1));
+        assert!(slots.try_acquire());
+        let Arrival::Queued(ticket) = slots.arrive(8) else {
+            panic!("it is full");
+        };
+        let free = Arc::new(AtomicBool::new(false));
+        let waker = Waker::from(Arc::new(Ends {
+            slots: Arc::clone(&slots),
+            free: Arc::clone(&free),
+        }));
+        assert!(slots.poll(ticket, &Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        then(&slots, ticket);
+        free.load(SeqCst)
+    }
+
+    #[test]
+    fn no_lock_is_held_while_a_waker_is_dropped() {
+        // A waker's end may be the end of a task, which may hold a slot of this bulkhead and give it back.
+        assert!(
+            lock_is_free_when_a_waker_ends(|slots, ticket| {
+                let again = slots.poll(ticket, &Context::from_waker(Waker::noop()));
+                assert!(again.is_pending());
+            }),
+            "when another takes its place"
+        );
+        assert!(
+            lock_is_free_when_a_waker_ends(|slots, ticket| {
+                slots.cancel(ticket);
+            }),
+            "when the waiter leaves"
+        );
+        assert!(
+            lock_is_free_when_a_waker_ends(|slots, _| slots.release()),
+            "when the waiter is woken"
+        );
+    }
+}

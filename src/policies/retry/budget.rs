@@ -330,3 +330,247 @@ impl Ledger {
         (paid + u64::try_from(free).unwrap_or(u64::MAX - paid)).saturating_sub(retries)
     }
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::vocabulary::clock::ClockHand;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn budget(config: RetryBudgetConfig) -> (RetryBudget, ClockHand) {
+        let (clock, hand) = Clock::manual();
+        (config.clock(clock).build().unwrap(), hand)
+    }
+
+    fn deposit(budget: &RetryBudget, calls: u64) {
+        for _ in 0..calls {
+            budget.deposit();
+        }
+    }
+
+    /// Takes what it can, and tells how much that was.
+    fn drain(budget: &RetryBudget) -> u64 {
+        let mut retries = 0;
+        while budget.withdraw() {
+            retries += 1;
+        }
+        retries
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        Deposit(u64),
+        Withdraw,
+        Drain,
+        Snapshot,
+        On(u64),
+        Back(u64),
+    }
+
+    /// Milliseconds, in a window of ten times a hundred of them.
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (1..40_u64).prop_map(Op::Deposit),
+            4 => Just(Op::Withdraw),
+            1 => Just(Op::Drain),
+            2 => Just(Op::Snapshot),
+            4 => (0..250_u64).prop_map(Op::On),
+            1 => (900..2_500_u64).prop_map(Op::On),
+            1 => (1..300_u64).prop_map(Op::Back),
+        ]
+    }
+
+    /// The documented budget, as lists: of each call and each retry the bucket that it is counted in.
+    struct Naive {
+        percent: u64,
+        free: u64,
+        /// The newest bucket that anybody looked at.
+        newest: u64,
+        fresh: u64,
+        calls: Vec<u64>,
+        retries: Vec<u64>,
+    }
+
+    impl Naive {
+        fn deposit(&mut self, now: u64) {
+            self.fresh += 1;
+            if self.fresh == 16 {
+                self.look(now);
+            }
+        }
+
+        fn withdraw(&mut self, now: u64) -> bool {
+            self.look(now);
+            let granted = self.left() > 0;
+            if granted {
+                self.retries.push(self.newest);
+            }
+            granted
+        }
+
+        /// Takes in the calls that came since, for the time of the look before, and moves on.
+        fn look(&mut self, now: u64) {
+            let fresh = std::mem::take(&mut self.fresh);
+            self.calls.extend((0..fresh).map(|_| self.newest));
+            self.newest = self.newest.max(now / 100);
+        }
+
+        fn counted(&self, in_buckets: &[u64]) -> u64 {
+            let recent = |bucket: &&u64| self.newest - **bucket < 10;
+            in_buckets.iter().filter(recent).count() as u64
+        }
+
+        fn left(&self) -> u64 {
+            let paid = self.counted(&self.calls) * self.percent / 100;
+            (paid + self.free).saturating_sub(self.counted(&self.retries))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_grants_what_lists_of_all_calls_and_retries_grant(
+            percent in prop_oneof![Just(0_u64), 1..=100_u64, Just(20_u64)],
+            min_per_second in 1..=5_u32,
+            start in 0..2_000_u64,
+            ops in vec(op(), 0..80),
+        ) {
+            let (clock, hand) = Clock::manual();
+            let millis = |millis: u64| Timestamp::from_nanos(millis * 1_000_000);
+            hand.set(millis(start));
+            let config = RetryBudgetConfig::new()
+                .ratio(percent as f64 / 100.0)
+                .min_per_second(min_per_second)
+                .window(SECOND)
+                .clock(clock);
+            let budget = config.build().unwrap();
+            let mut naive = Naive {
+                percent,
+                free: min_per_second.into(),
+                newest: start / 100,
+                fresh: 0,
+                calls: Vec::new(),
+                retries: Vec::new(),
+            };
+            let mut now = start;
+            // The time of each call, as long as the clock did not step back.
+            let (mut steady, mut came) = (true, Vec::new());
+            for op in ops {
+                match op {
+                    Op::Deposit(calls) => {
+                        for _ in 0..calls {
+                            budget.deposit();
+                            naive.deposit(now);
+                            came.push(now / 100);
+                        }
+                    }
+                    Op::Withdraw => prop_assert_eq!(budget.withdraw(), naive.withdraw(now)),
+                    Op::Drain => {
+                        let left = budget.snapshot().left;
+                        naive.look(now);
+                        prop_assert_eq!(drain(&budget), left);
+                        while naive.withdraw(now) {}
+                    }
+                    Op::Snapshot => {
+                        let snapshot = budget.snapshot();
+                        naive.look(now);
+                        prop_assert_eq!(snapshot.left, naive.left());
+                        // Never more calls than came in the window, and sixteen fewer at most.
+                        let real = came.iter().filter(|bucket| naive.newest.saturating_sub(**bucket) < 10);
+                        let real = real.count() as u64;
+                        if steady {
+                            prop_assert!(snapshot.calls <= real, "{} of {real}", snapshot.calls);
+                            prop_assert!(snapshot.calls + BATCH >= real, "{} of {real}", snapshot.calls);
+                        }
+                    }
+                    Op::On(by) => now += by,
+                    Op::Back(by) => {
+                        now = now.saturating_sub(by);
+                        steady = false;
+                    }
+                }
+                hand.set(millis(now));
+                // Looked at without taking in what is fresh.
+                prop_assert_eq!(budget.0.fresh.load(Ordering::Relaxed), naive.fresh);
+                let totals = lock(&budget.0.ledger).totals();
+                prop_assert_eq!(totals.calls, naive.counted(&naive.calls));
+                prop_assert_eq!(totals.retries, naive.counted(&naive.retries));
+            }
+        }
+    }
+
+    #[test]
+    fn calls_pay_their_share_and_the_floor_is_free() {
+        let (budget, _) = budget(RetryBudgetConfig::new().ratio(0.2).min_per_second(3));
+        assert_eq!(drain(&budget), 30);
+        deposit(&budget, 4);
+        assert_eq!(drain(&budget), 0);
+        deposit(&budget, 1);
+        assert_eq!(drain(&budget), 1);
+        deposit(&budget, 100);
+        assert_eq!(drain(&budget), 20);
+    }
+
+    #[test]
+    fn what_was_paid_leaves_with_the_window() {
+        let (budget, hand) = budget(RetryBudgetConfig::new().ratio(0.5).min_per_second(0));
+        deposit(&budget, 100);
+        hand.advance(9 * SECOND);
+        assert_eq!(budget.snapshot().left, 50);
+        hand.advance(SECOND);
+        assert_eq!(budget.snapshot().left, 0);
+    }
+
+    #[test]
+    fn no_span_as_long_as_the_window_sees_more_retries_than_it_pays_for() {
+        let (budget, hand) = budget(RetryBudgetConfig::new().ratio(0.0).min_per_second(3));
+        let tenth = SECOND / 10;
+        // Retries made in each tenth of a second, by a service that asks for as many as it can get.
+        let retries: Vec<u64> = (0..400)
+            .map(|step| {
+                hand.advance(tenth);
+                // Asks late in the first second, and then all the time.
+                if step < 8 { 0 } else { drain(&budget) }
+            })
+            .collect();
+        for (at, span) in retries.windows(100).enumerate() {
+            let made: u64 = span.iter().sum();
+            assert!(
+                made <= 30,
+                "{made} retries in the ten seconds from {:?}",
+                tenth * u32::try_from(at).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn a_floor_that_is_accepted_lets_retries_through() {
+        for window in [100, 200, 300, 999, 1_000] {
+            let config = RetryBudgetConfig::new().ratio(0.0).min_per_second(1);
+            let Ok(budget) = config.window(Duration::from_millis(window)).build() else {
+                continue;
+            };
+            let left = budget.snapshot().left;
+            assert!(
+                left > 0,
+                "one retry per second is free, and a window of {window} ms never gives one"
+            );
+        }
+    }
+
+    #[test]
+    fn new_terms_keep_the_counts_and_another_window_empties_them() {
+        let config = RetryBudgetConfig::new().ratio(0.5).min_per_second(0);
+        let (budget, _) = budget(config.clone());
+        deposit(&budget, 100);
+        assert!(budget.withdraw());
+        budget.reconfigure(&config.clone().ratio(0.1)).unwrap();
+        let snapshot = budget.snapshot();
+        assert_eq!((snapshot.calls, snapshot.retries, snapshot.left), (100, 1, 9));
+        budget.reconfigure(&config.window(5 * SECOND)).unwrap();
+        let snapshot = budget.snapshot();
+        assert_eq!((snapshot.calls, snapshot.retries, snapshot.left), (0, 0, 0));
+    }
+}

@@ -9,6 +9,8 @@
 
 mod budget;
 mod config;
+#[cfg(all(test, buttress_loom))]
+mod loom;
 mod step;
 
 use std::{fmt, sync::Arc};

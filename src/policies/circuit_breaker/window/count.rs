@@ -64,3 +64,83 @@ impl CountWindow {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn record() -> impl Strategy<Value = Record> {
+        // Plain successes in long runs, so that a window gets full of them.
+        let odd = any::<(bool, bool)>().prop_map(|(failed, slow)| Record { failed, slow });
+        let plain = Just(Record {
+            failed: false,
+            slow: false,
+        });
+        prop_oneof![1 => odd, 3 => plain]
+    }
+
+    /// Any size, and often one at which the bits of a slot begin another word.
+    fn size() -> impl Strategy<Value = u32> {
+        prop_oneof![1..=200_u32, 62..=66_u32, 126..=130_u32, Just(192_u32)]
+    }
+
+    fn count(records: &[Record], which: impl Fn(&Record) -> bool) -> u64 {
+        records.iter().filter(|record| which(record)).count() as u64
+    }
+
+    proptest! {
+        #[test]
+        fn it_counts_what_a_list_of_all_records_says(size in size(), runs in vec((record(), 1..60_usize), 1..16)) {
+            let mut window = CountWindow::new(size);
+            let mut all = Vec::new();
+            prop_assert_eq!(window.totals(), Totals::default());
+            for (record, times) in runs {
+                for _ in 0..times {
+                    window.record(record);
+                    all.push(record);
+                    let last = &all[all.len().saturating_sub(size as usize)..];
+                    prop_assert_eq!(window.totals(), Totals {
+                        calls: last.len() as u64,
+                        failed: count(last, |record| record.failed),
+                        slow: count(last, |record| record.slow),
+                        slow_failed: count(last, |record| record.failed && record.slow),
+                    });
+                    prop_assert_eq!(
+                        window.is_full_of_plain_successes(),
+                        last.len() == size as usize && last.iter().all(|record| record.is_plain_success())
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_slot_is_forgotten_after_exactly_size_calls() {
+        let odd = Record {
+            failed: true,
+            slow: true,
+        };
+        let plain = Record {
+            failed: false,
+            slow: false,
+        };
+        for size in [1, 2, 63, 64, 65, 127, 128, 129, 200] {
+            // Whatever slot it comes to lie in.
+            for before in 0..size {
+                let mut window = CountWindow::new(size);
+                for _ in 0..before {
+                    window.record(plain);
+                }
+                window.record(odd);
+                for _ in 1..size {
+                    window.record(plain);
+                    assert_eq!(window.totals().slow_failed, 1, "size {size}, slot {before}");
+                }
+                window.record(plain);
+                assert!(window.is_full_of_plain_successes(), "size {size}, slot {before}");
+            }
+        }
+    }
+}

@@ -107,7 +107,6 @@ impl Tally {
     }
 }
 
-#[cfg(not(buttress_loom))]
 use self::stripes::Striped;
 
 #[cfg(not(buttress_loom))]
@@ -169,24 +168,184 @@ mod stripes {
     }
 }
 
-/// Under loom the threads share the one cell: that is where they can go wrong.
+/// Under loom: two stripes, and in place of the `OnceLock`, which loom lacks, a flag that orders memory as it
+/// does.
 #[cfg(buttress_loom)]
-#[derive(Debug)]
-struct Striped;
+mod stripes {
+    use std::{
+        cell::Cell,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    };
 
-#[cfg(buttress_loom)]
-impl Striped {
-    fn new() -> Self {
-        Self
+    use crate::vocabulary::sync::{AtomicU32, AtomicU64, Ordering};
+
+    #[derive(Debug)]
+    pub(super) struct Striped {
+        opened: AtomicU32,
+        lines: [AtomicU64; 2],
+        /// Loom's threads begin anew with each execution, and so do their numbers here.
+        threads: AtomicUsize,
     }
 
-    fn open(&self) {}
+    impl Striped {
+        pub(super) fn new() -> Self {
+            Self {
+                opened: AtomicU32::new(0),
+                lines: [AtomicU64::new(0), AtomicU64::new(0)],
+                threads: AtomicUsize::new(0),
+            }
+        }
 
-    fn cell(&self) -> Option<&AtomicU64> {
-        None
+        pub(super) fn open(&self) {
+            self.opened.store(1, Ordering::Release);
+        }
+
+        pub(super) fn cell(&self) -> Option<&AtomicU64> {
+            self.is_open().then(|| &self.lines[self.thread_number() % 2])
+        }
+
+        pub(super) fn cells(&self) -> impl Iterator<Item = &AtomicU64> {
+            self.is_open().then_some(&self.lines).into_iter().flatten()
+        }
+
+        fn is_open(&self) -> bool {
+            self.opened.load(Ordering::Acquire) == 1
+        }
+
+        fn thread_number(&self) -> usize {
+            loom::thread_local! {
+                static NUMBER: Cell<usize> = Cell::new(usize::MAX);
+            }
+            NUMBER.with(|number| {
+                if number.get() == usize::MAX {
+                    number.set(self.threads.fetch_add(1, Relaxed));
+                }
+                number.get()
+            })
+        }
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_tag_is_never_that_of_an_empty_cell_and_never_that_of_the_epoch_before() {
+        for around in [0, 0xFF_FFFE, 0xFF_FFFF, 2 * 0xFF_FFFF, 0xFFFF_FF00, u32::MAX] {
+            for epoch in (0..8).map(|step| u32::wrapping_add(around, step).wrapping_sub(4)) {
+                let tag = Tag::of_epoch(epoch);
+                assert!((1..=0xFF_FFFF).contains(&tag.bits()), "{epoch}");
+                assert_ne!(tag, Tag::of_epoch(epoch.wrapping_add(1)), "{epoch}");
+            }
+        }
     }
 
-    fn cells(&self) -> std::iter::Empty<&AtomicU64> {
-        std::iter::empty()
+    #[test]
+    fn a_cell_counts_for_the_tag_that_it_was_begun_with_until_it_is_drained() {
+        let (tally, first, second) = (Tally::new(), Tag::of_epoch(6), Tag::of_epoch(7));
+        assert!(!tally.add(first), "nobody has begun it");
+        assert!(tally.begin(first));
+        assert!(!tally.begin(first), "it is begun");
+        assert!(tally.add(first));
+        assert!(!tally.add(second), "another tag");
+        assert_eq!(tally.sum(), 2);
+        assert_eq!(tally.drain(), 2);
+        assert_eq!(tally.sum(), 0);
+        assert!(!tally.add(first), "it is over");
+        assert!(tally.begin(second));
+        assert!(!tally.add(first), "it is over");
+        assert_eq!(tally.drain(), 1);
+    }
+
+    #[test]
+    fn what_the_one_cell_holds_counts_on_beside_the_stripes() {
+        let (tally, tag) = (Tally::new(), Tag::of_epoch(6));
+        assert!(tally.begin(tag) && tally.add(tag));
+        tally.striped.open();
+        assert!(!tally.add(tag), "this thread's stripe is not begun");
+        assert!(tally.begin(tag) && tally.add(tag));
+        assert_eq!(tally.sum(), 4);
+        assert_eq!(tally.drain(), 4);
+        assert_eq!(tally.sum(), 0);
+    }
+
+    #[test]
+    fn a_cell_that_is_full_takes_no_more() {
+        let (tally, tag) = (Tally::new(), Tag::of_epoch(6));
+        tally.solo.store(tag.cell(COUNT_MASK), Ordering::Relaxed);
+        assert!(!tally.add(tag));
+        assert!(!tally.begin(tag));
+        assert_eq!(tally.drain(), COUNT_MASK);
+    }
+
+    /// What the machine does with a tally, and nothing else.
+    #[derive(Default)]
+    struct Window {
+        epoch: u32,
+        /// Counted under the lock in this epoch.
+        besides: u64,
+    }
+
+    #[test]
+    fn each_of_many_calls_counts_once_and_for_the_epoch_that_it_was_told() {
+        const THREADS: usize = 4;
+        const CALLS: usize = 50_000;
+        let tally = Tally::new();
+        let window = Mutex::new(Window::default());
+        let epoch = AtomicU64::new(0);
+        let over = AtomicBool::new(false);
+        let count = || {
+            let mut counted = Vec::new();
+            for _ in 0..CALLS {
+                let seen = u32::try_from(epoch.load(Ordering::Acquire)).unwrap();
+                let told = if tally.add(Tag::of_epoch(seen)) {
+                    seen
+                } else {
+                    let mut window = window.lock().unwrap();
+                    if !tally.begin(Tag::of_epoch(window.epoch)) {
+                        window.besides += 1;
+                    }
+                    window.epoch
+                } as usize;
+                if counted.len() <= told {
+                    counted.resize(told + 1, 0);
+                }
+                counted[told] += 1;
+            }
+            counted
+        };
+        let end_epoch = || {
+            let mut window = window.lock().unwrap();
+            window.epoch += 1;
+            let drained = tally.drain() + std::mem::take(&mut window.besides);
+            epoch.store(window.epoch.into(), Ordering::Release);
+            drained
+        };
+        let (counted, mut drained) = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(count)).collect();
+            let drains = scope.spawn(|| {
+                let mut drained = Vec::new();
+                while !over.load(SeqCst) {
+                    drained.push(end_epoch());
+                    std::thread::yield_now();
+                }
+                drained
+            });
+            let counted: Vec<Vec<u64>> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+            over.store(true, SeqCst);
+            (counted, drains.join().unwrap())
+        });
+        drained.push(end_epoch());
+        for (epoch, drained) in drained.iter().enumerate() {
+            let told: u64 = counted.iter().filter_map(|counted| counted.get(epoch)).sum();
+            assert_eq!(told, *drained, "epoch {epoch}");
+        }
+        assert_eq!(drained.iter().sum::<u64>(), (THREADS * CALLS) as u64);
     }
 }

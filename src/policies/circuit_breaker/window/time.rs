@@ -113,3 +113,123 @@ impl TimeWindow {
         &mut self.buckets[usize::try_from(number % length).unwrap_or(0)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        Record(Record),
+        PlainSuccesses(u64),
+        /// Time goes on by so many nanoseconds.
+        On(u64),
+        /// By so many whole windows and nanoseconds.
+        Far(u64, u64),
+        /// The clock steps back.
+        Back(u64),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => any::<(bool, bool)>().prop_map(|(failed, slow)| Op::Record(Record { failed, slow })),
+            2 => (0..5_u64).prop_map(Op::PlainSuccesses),
+            4 => (0..300_u64).prop_map(Op::On),
+            1 => (0..4_u64, 0..300_u64).prop_map(|(windows, more)| Op::Far(windows, more)),
+            1 => (0..600_u64).prop_map(Op::Back),
+        ]
+    }
+
+    /// All that was ever recorded, and the number of the bucket that it was recorded in.
+    #[derive(Default)]
+    struct Everything(Vec<(u64, Record)>);
+
+    impl Everything {
+        fn totals(&self, newest: u64, buckets: u32) -> Totals {
+            let mut totals = Totals::default();
+            for (bucket, record) in &self.0 {
+                if newest - bucket < u64::from(buckets) {
+                    totals.calls += 1;
+                    totals.failed += u64::from(record.failed);
+                    totals.slow += u64::from(record.slow);
+                    totals.slow_failed += u64::from(record.failed && record.slow);
+                }
+            }
+            totals
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_counts_what_a_list_of_all_records_says(
+            buckets in prop_oneof![1..=12_u32, Just(60_u32)],
+            width in prop_oneof![1..=10_u64, 90..=110_u64, Just(1_000_u64)],
+            start in prop_oneof![Just(0_u64), 0..=5_000_u64, u64::MAX - 3_000..=u64::MAX],
+            ops in vec(op(), 0..200),
+        ) {
+            let mut now = start;
+            let mut window = TimeWindow::new(buckets, width, Timestamp::from_nanos(now));
+            let mut newest = now / width;
+            let mut all = Everything::default();
+            for op in ops {
+                match op {
+                    Op::Record(record) => {
+                        window.record(record);
+                        all.0.push((newest, record));
+                    }
+                    Op::PlainSuccesses(calls) => {
+                        window.add_plain_successes(calls);
+                        let plain = Record { failed: false, slow: false };
+                        all.0.extend((0..calls).map(|_| (newest, plain)));
+                    }
+                    Op::On(by) => now = now.saturating_add(by),
+                    Op::Far(windows, by) => {
+                        now = now.saturating_add(windows * u64::from(buckets) * width + by);
+                    }
+                    Op::Back(by) => now = now.saturating_sub(by),
+                }
+                window.advance(Timestamp::from_nanos(now));
+                newest = newest.max(now / width);
+                prop_assert_eq!(window.totals(), all.totals(newest, buckets), "at {}", now);
+                let end = (u128::from(newest) + 1) * u128::from(width);
+                prop_assert_eq!(
+                    window.bucket_end().as_nanos(),
+                    u64::try_from(end).unwrap_or(u64::MAX)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_is_full_leaves_no_count_behind() {
+        let odd = Record {
+            failed: true,
+            slow: true,
+        };
+        let mut window = TimeWindow::new(2, 1, Timestamp::from_nanos(0));
+        let nearly = u32::MAX - 1;
+        window.buckets[0] = Bucket {
+            calls: nearly,
+            failed: nearly,
+            slow: nearly,
+            slow_failed: nearly,
+        };
+        window.totals = Totals {
+            calls: nearly.into(),
+            failed: nearly.into(),
+            slow: nearly.into(),
+            slow_failed: nearly.into(),
+        };
+        for _ in 0..3 {
+            window.record(odd);
+            let Totals {
+                calls, failed, slow, ..
+            } = window.totals();
+            assert!(failed <= calls && slow <= calls, "{:?}", window.totals());
+        }
+        window.advance(Timestamp::from_nanos(2));
+        assert_eq!(window.totals(), Totals::default());
+    }
+}
