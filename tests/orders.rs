@@ -116,7 +116,7 @@ impl Flat for Error<Foreign> {
         let foreign = self.source().filter(|source| source.is::<Foreign>());
         foreign
             .and_then(std::error::Error::source)
-            .is_some_and(|cause| cause.is::<io::Error>())
+            .is_some_and(<dyn std::error::Error>::is::<io::Error>)
     }
 }
 

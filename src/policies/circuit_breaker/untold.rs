@@ -47,7 +47,8 @@ struct Turn<'a> {
 impl<'a> Turn<'a> {
     fn begin(untold: &'a Untold) -> Option<Self> {
         let another_tells = std::mem::replace(&mut lock(&untold.0).telling, true);
-        (!another_tells).then_some(Self { untold, over: false })
+        // Not `then_some`: a turn that is made and dropped would end the other's.
+        (!another_tells).then(|| Self { untold, over: false })
     }
 
     /// The next one; with none left the turn is over, so that whoever pushes now begins another.
