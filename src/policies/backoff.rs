@@ -98,13 +98,13 @@ impl Backoff {
         }
     }
 
-    /// A wait as a share of the longest one, rounded up; `u16::MAX` is all of it. Only what grows from the wait
+    /// A wait as a share of the longest one, rounded down; `u16::MAX` is all of it. Only what grows from the wait
     /// before needs it.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub(crate) fn share_of_longest(&self, wait: Duration) -> u16 {
         match self {
             Self::Decorrelated { max, .. } => {
-                (wait.as_secs_f64() / max.as_secs_f64() * f64::from(u16::MAX)).ceil() as u16
+                (wait.as_secs_f64() / max.as_secs_f64() * f64::from(u16::MAX)) as u16
             }
             _ => 0,
         }
