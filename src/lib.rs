@@ -29,9 +29,15 @@ mod vocabulary;
 pub use tower::BoxError;
 
 pub use crate::{
-    composition::keyed::{
-        KeyBy, KeyOf, Keyed, KeyedBulkhead, KeyedCircuitBreaker, KeyedConfig, KeyedLayer, KeyedPass,
-        KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,
+    composition::{
+        keyed::{
+            KeyBy, KeyOf, Keyed, KeyedBulkhead, KeyedCircuitBreaker, KeyedConfig, KeyedLayer, KeyedPass,
+            KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,
+        },
+        settings::{
+            ConfigErrors, Issue, KeyedBy, Place, PolicyConfig, Predicates, Settings, Severity, StackConfig,
+            StageConfig, UnknownName,
+        },
     },
     drivers::{
         adapt::{AdaptFuture, AdaptLayer, AdaptService},

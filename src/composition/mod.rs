@@ -1,3 +1,4 @@
-//! Floor 3: what is made of policies and layers: one of them for each key.
+//! Floor 3: what is made of policies and layers: one of them for each key, and stacks by name.
 
 pub(crate) mod keyed;
+pub(crate) mod settings;

@@ -146,6 +146,32 @@ impl Backoff {
     }
 }
 
+/// Closures are the same when they are the same one.
+impl PartialEq for Backoff {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fixed(one), Self::Fixed(other)) => one == other,
+            (
+                Self::Exponential { initial, factor, max },
+                Self::Exponential {
+                    initial: other_initial,
+                    factor: other_factor,
+                    max: other_max,
+                },
+            ) => initial == other_initial && factor == other_factor && max == other_max,
+            (
+                Self::Decorrelated { base, max },
+                Self::Decorrelated {
+                    base: other_base,
+                    max: other_max,
+                },
+            ) => base == other_base && max == other_max,
+            (Self::Function(one), Self::Function(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
 impl Default for Backoff {
     /// Exponential from 100 ms, factor 2, at most 5 s.
     fn default() -> Self {

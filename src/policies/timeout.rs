@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Settings of a [`Timeout`]: the builder, and what [`reconfigure`](Timeout::reconfigure) takes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimeoutConfig {
     /// How long a call may take, above zero. Default: 10 s.

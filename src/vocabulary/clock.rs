@@ -64,6 +64,19 @@ enum Source {
     Manual(Arc<AtomicU64>),
 }
 
+/// Clocks are the same when they move together.
+impl PartialEq for Clock {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Source::Tokio, Source::Tokio) => true,
+            (Source::Manual(one), Source::Manual(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Clock {}
+
 /// Moves a [`Clock::manual`].
 #[derive(Clone, Debug)]
 pub struct ClockHand(Arc<AtomicU64>);

@@ -15,7 +15,7 @@ use crate::vocabulary::{clock::Clock, event::PolicyKind, settings::ConfigError};
 /// assert_eq!(bulkhead.snapshot().limit, 64);
 /// # Ok::<(), buttress::ConfigError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BulkheadConfig {
     /// Calls that may be in flight at once, from 1 to 1 000 000. Default: 256.

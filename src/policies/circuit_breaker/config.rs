@@ -10,7 +10,7 @@ use crate::{
         event::PolicyKind,
         random::Random,
         rate::{Millionths, Rate},
-        settings::ConfigError,
+        settings::{ConfigError, refuse_names},
         state::State,
     },
 };
@@ -31,7 +31,7 @@ use crate::{
 ///     .build("payments")?;
 /// # Ok::<(), buttress::ConfigError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CircuitBreakerConfig {
     /// Which calls are looked at. Default: the last 100.
@@ -57,6 +57,12 @@ pub struct CircuitBreakerConfig {
     pub dropped_after: Duration,
     /// The state to begin in. Default: closed.
     pub initial_state: State,
+    /// Names of predicates whose matches are failures; with any, other errors are successes. A
+    /// [`Registry`](crate::Registry) knows what names mean; a breaker that is built alone takes none, and its layer
+    /// takes predicates. Default: none.
+    pub record: Vec<String>,
+    /// Names of predicates whose matches are ignored; they win over `record`. Default: none.
+    pub ignore: Vec<String>,
     /// Seed for the jitter, for tests. Default: `None`, from the thread's generator.
     pub seed: Option<u64>,
     /// Where the time is read. Default: Tokio's clock.
@@ -156,6 +162,8 @@ impl Default for CircuitBreakerConfig {
             },
             dropped_after: Duration::from_secs(10),
             initial_state: State::Closed,
+            record: Vec::new(),
+            ignore: Vec::new(),
             seed: None,
             clock: Clock::tokio(),
         }
@@ -274,6 +282,18 @@ impl CircuitBreakerConfig {
         self
     }
 
+    /// Adds a name to [`record`](Self::record).
+    pub fn record(mut self, name: impl Into<String>) -> Self {
+        self.record.push(name.into());
+        self
+    }
+
+    /// Adds a name to [`ignore`](Self::ignore).
+    pub fn ignore(mut self, name: impl Into<String>) -> Self {
+        self.ignore.push(name.into());
+        self
+    }
+
     /// Sets [`seed`](Self::seed).
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -292,6 +312,13 @@ impl CircuitBreakerConfig {
     ///
     /// A setting out of its range: the error names it, its value and what is accepted.
     pub fn build(self, name: &str) -> Result<CircuitBreaker, ConfigError> {
+        refuse_names(&[("record", &self.record), ("ignore", &self.ignore)])
+            .map_err(|error| error.of(PolicyKind::CircuitBreaker, name))?;
+        self.build_named(name)
+    }
+
+    /// The same, where somebody else sees to the names of predicates.
+    pub(crate) fn build_named(self, name: &str) -> Result<CircuitBreaker, ConfigError> {
         let settings = self.settings(name)?;
         Ok(CircuitBreaker::new(name, settings, self.clock))
     }

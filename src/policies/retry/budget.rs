@@ -10,7 +10,7 @@ use crate::vocabulary::{
 };
 
 /// Settings of a [`RetryBudget`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RetryBudgetConfig {
     /// Retries that each call pays for: 0.2 is one retry for five calls. From 0 to 1. Default: 0.2.
