@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use tower::Service;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         replay::{Renew, Replay},
         timer::Timed,
     },
-    policies::step::Ask,
+    policies::step::{Ask, Policy},
     vocabulary::{error::HoldsRejected, outcome::Outcome, predicate::Rules, rejected::Rejected},
 };
 
@@ -111,6 +112,59 @@ pub(crate) struct Guarding<S, P, X, R: Renew<S>, A> {
     pub(crate) replay: R,
     pub(crate) answer: A,
     pub(crate) spare: R::Spare,
+    /// Makes the same around another policy. A pointer, made where everything is known to be `Clone`: the service's
+    /// users need not know that.
+    renew: fn(&Self, P) -> Self,
+    /// What was made so last. A service that is only ever cloned, as those in a router, stays as old as it is, and its
+    /// clones find here what they need.
+    renewed: ArcSwapOption<Self>,
+}
+
+impl<S, P, X: Clone, R: Renew<S> + Clone, A: Clone> Guarding<S, P, X, R, A> {
+    pub(crate) fn new(
+        policy: P,
+        rules: Option<Arc<Rules>>,
+        exchange: &X,
+        replay: &R,
+        answer: &A,
+        spare: R::Spare,
+    ) -> Self {
+        Self {
+            policy,
+            rules,
+            exchange: exchange.clone(),
+            replay: replay.clone(),
+            answer: answer.clone(),
+            spare,
+            renew: |old, policy| {
+                let spare = R::respare(&old.spare);
+                Self::new(
+                    policy,
+                    old.rules.clone(),
+                    &old.exchange,
+                    &old.replay,
+                    &old.answer,
+                    spare,
+                )
+            },
+            renewed: ArcSwapOption::empty(),
+        }
+    }
+}
+
+impl<S, P: Policy, X, R: Renew<S>, A> Guarding<S, P, X, R, A> {
+    /// The same around the policy that has taken the place of this one's. It takes no lock.
+    #[cold]
+    pub(crate) fn renewed(&self) -> Option<Arc<Self>> {
+        if let Some(renewed) = self.renewed.load_full()
+            && !renewed.policy.is_superseded()
+        {
+            return Some(renewed);
+        }
+        let renewed = Arc::new((self.renew)(self, self.policy.successor()?));
+        self.renewed.store(Some(Arc::clone(&renewed)));
+        Some(renewed)
+    }
 }
 
 impl<S, P: fmt::Debug, X, R: Renew<S>, A> fmt::Debug for Guarding<S, P, X, R, A> {

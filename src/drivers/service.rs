@@ -114,14 +114,14 @@ where
     type Service = Guard<S, P, X, R, A>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let guarding = Guarding {
-            policy: self.policy.clone(),
-            rules: self.rules.clone(),
-            exchange: self.exchange.clone(),
-            replay: self.replay.clone(),
-            answer: self.answer.clone(),
-            spare: R::spare(&inner),
-        };
+        let guarding = Guarding::new(
+            self.policy.clone(),
+            self.rules.clone(),
+            &self.exchange,
+            &self.replay,
+            &self.answer,
+            R::spare(&inner),
+        );
         Guard {
             inner,
             guarding: Arc::new(guarding),
@@ -244,6 +244,11 @@ where
     /// happens in the call.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        if self.guarding.policy.is_superseded()
+            && let Some(renewed) = self.guarding.renewed()
+        {
+            self.guarding = renewed;
+        }
         if let Some(by) = self.guarding.policy.would_refuse(R::RENEWS) {
             self.readiness = Readiness::Refuses(by);
             return Poll::Ready(Ok(()));

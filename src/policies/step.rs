@@ -41,6 +41,18 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// The clock that this policy lives by.
     fn clock(&self) -> &Clock;
 
+    /// Whether another has taken its place; see [`successor`](Policy::successor). The default never has one.
+    #[inline(always)]
+    fn is_superseded(&self) -> bool {
+        false
+    }
+
+    /// What has taken its place, where settings were loaded anew: calls that come go by that one, calls under way end
+    /// with this one.
+    fn successor(&self) -> Option<Self> {
+        None
+    }
+
     /// Whether a call that came now would be refused, so that it need not wait for the service's readiness; and
     /// by whom. `may_wait`: whether it could wait in a queue.
     /// The default never refuses.

@@ -88,7 +88,7 @@ impl KeyedConfig {
         Ok(KeyedStack::new(stages, replay, answer))
     }
 
-    pub(super) fn check(self, name: &str) -> Result<(), ConfigError> {
+    pub(crate) fn check(self, name: &str) -> Result<(), ConfigError> {
         self.checked().map_err(|error| error.of("keyed", name))
     }
 

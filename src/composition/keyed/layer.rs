@@ -208,14 +208,14 @@ where
     type Service = KeyedService<S, P, K, X, R, A>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let guarding = Guarding {
-            policy: self.keyed.clone(),
-            rules: self.rules.clone(),
-            exchange: self.exchange.clone(),
-            replay: self.replay.clone(),
-            answer: self.answer.clone(),
-            spare: R::spare(&inner),
-        };
+        let guarding = Guarding::new(
+            self.keyed.clone(),
+            self.rules.clone(),
+            &self.exchange,
+            &self.replay,
+            &self.answer,
+            R::spare(&inner),
+        );
         KeyedService {
             inner,
             guarding: Arc::new(guarding),

@@ -82,6 +82,11 @@ impl Issue {
         }
     }
 
+    /// An error about a setting of the policy at `path`.
+    pub(crate) fn of_setting(path: &str, error: &ConfigError) -> Self {
+        Self::error(format!("{path}.{}", error.field()), error.accepted()).with_value(error.value())
+    }
+
     /// Says where it stands.
     #[must_use]
     pub fn at(mut self, place: Option<Place>) -> Self {

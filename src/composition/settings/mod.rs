@@ -81,6 +81,20 @@ pub struct KeyedBy {
     pub config: KeyedConfig,
 }
 
+impl Settings {
+    /// No stack yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a stack, or puts it in place of another of that name.
+    #[must_use]
+    pub fn stack(mut self, name: &str, config: StackConfig) -> Self {
+        self.stacks.insert(name.to_owned(), config);
+        self
+    }
+}
+
 impl StackConfig {
     /// No stage yet.
     pub fn new() -> Self {

@@ -28,8 +28,8 @@ use crate::{
 /// One policy of a stack, with the rules by which it sees outcomes.
 #[derive(Clone)]
 pub(crate) struct Stage {
-    pub(super) policy: AnyPolicy,
-    pub(super) rules: Option<Arc<Rules>>,
+    pub(crate) policy: AnyPolicy,
+    pub(crate) rules: Option<Arc<Rules>>,
 }
 
 impl Stage {
@@ -77,11 +77,11 @@ macro_rules! policies {
         })*
 
         impl AnyPolicy {
-            pub(super) fn kind(&self) -> PolicyKind {
+            pub(crate) fn kind(&self) -> PolicyKind {
                 match self { $(Self::$kind(_) => PolicyKind::$kind,)* }
             }
 
-            pub(super) fn name(&self) -> &Arc<str> {
+            pub(crate) fn name(&self) -> &Arc<str> {
                 match self { $(Self::$kind(policy) => Policy::name(policy),)* }
             }
 
@@ -89,7 +89,7 @@ macro_rules! policies {
                 match self { $(Self::$kind(policy) => Policy::clock(policy),)* }
             }
 
-            pub(super) fn for_key(&self, key: &str) -> Self {
+            pub(crate) fn for_key(&self, key: &str) -> Self {
                 match self { $(Self::$kind(policy) => Self::$kind(policy.for_key(key)),)* }
             }
 
@@ -97,7 +97,7 @@ macro_rules! policies {
                 match self { $(Self::$kind(policy) => policy.is_forgettable(now),)* }
             }
 
-            pub(super) fn add_observer(&self, observer: Arc<dyn Observer>) {
+            pub(crate) fn add_observer(&self, observer: Arc<dyn Observer>) {
                 match self { $(Self::$kind(policy) => policy.add_observer(observer),)* }
             }
 

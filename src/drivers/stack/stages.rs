@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::stage::{AnyPass, AnyPolicy, Stage};
+use super::{
+    stage::{AnyPass, AnyPolicy, Stage},
+    succession::{Succeeds, Succession},
+};
 use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
     policies::{
-        per_key::{PerKey, is_only_handle},
+        per_key::{PerKey, is_only_handle, keyed_name},
         step::{Ask, Expired, Next, Policy, Refuser, Step},
     },
     vocabulary::{
@@ -34,6 +37,15 @@ struct List {
     clock: Clock,
     /// Whether no stage sees outcomes by rules of its own.
     is_plain: bool,
+    /// Whether another list may take the place of this one.
+    reloads: bool,
+    succession: Succession<List>,
+}
+
+impl Succeeds for List {
+    fn succession(&self) -> &Succession<Self> {
+        &self.succession
+    }
 }
 
 /// Stages that a call passes without an allocation.
@@ -94,6 +106,15 @@ impl Stages {
         let name = stages
             .first()
             .map_or_else(|| Arc::from("empty"), |stage| Arc::clone(stage.policy.name()));
+        Self::of(name, stages, false)
+    }
+
+    /// A list that others take the place of, and that can take the place of others.
+    pub(crate) fn reloadable(name: Arc<str>, stages: Vec<Stage>) -> Self {
+        Self::of(name, stages, true)
+    }
+
+    fn of(name: Arc<str>, stages: Vec<Stage>, reloads: bool) -> Self {
         // A fallback does not look at the time.
         let clock = stages
             .iter()
@@ -105,7 +126,33 @@ impl Stages {
             name,
             clock,
             is_plain,
+            reloads,
+            succession: Succession::default(),
         }))
+    }
+
+    /// Lets `new` take the place of this list, wherever that is used: calls under way end with this one.
+    pub(crate) fn supersede(&self, new: &Self) {
+        Succession::supersede(&self.0, &new.0);
+    }
+
+    /// The list that has taken the place of this one, or this one.
+    #[inline]
+    pub(crate) fn newest(&self) -> Self {
+        if self.is_superseded() {
+            return self.successor().unwrap_or_else(|| self.clone());
+        }
+        self.clone()
+    }
+
+    /// The stages themselves, outermost first.
+    pub(crate) fn list(&self) -> &[Stage] {
+        &self.0.stages
+    }
+
+    /// Whether there is a retry among them, or may be one after a reload.
+    pub fn may_retry(&self) -> bool {
+        self.0.reloads || self.iter().any(|(kind, _)| kind == PolicyKind::Retry)
     }
 
     /// Kind and name of each policy, outermost first.
@@ -226,6 +273,15 @@ impl Policy for Stages {
 
     fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    #[inline(always)]
+    fn is_superseded(&self) -> bool {
+        self.0.succession.is_superseded()
+    }
+
+    fn successor(&self) -> Option<Self> {
+        self.0.succession.newest().map(Self)
     }
 
     #[inline]
@@ -371,7 +427,11 @@ impl PerKey for Stages {
             policy: stage.policy.for_key(key),
             rules: stage.rules.clone(),
         });
-        Self::new(stages.collect())
+        let stages: Vec<Stage> = stages.collect();
+        if self.0.reloads {
+            return Self::reloadable(keyed_name(&self.0.name, key), stages);
+        }
+        Self::new(stages)
     }
 
     fn is_forgettable(&self, now: Timestamp) -> bool {

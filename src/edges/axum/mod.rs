@@ -45,7 +45,7 @@ use crate::{
         stack::{Stack, StackLayer, Stages},
     },
     edges::http::{HttpExchange, HttpFacts, KeptRequest, ReplayBodies, ReplayBody, ResponseBody, WrapBy},
-    vocabulary::{error::Error, event::PolicyKind, rejected::Rejected},
+    vocabulary::{error::Error, rejected::Rejected},
 };
 
 type Respond = dyn Fn(&Rejected) -> Response + Send + Sync;
@@ -69,7 +69,7 @@ pub struct PolicyLayer<A = NoAnswer> {
 impl<A> PolicyLayer<A> {
     /// Guards by this stack. How it clones requests does not matter here.
     pub fn new<R>(stack: Stack<R, A>) -> Self {
-        let retries = stack.stages().iter().any(|(kind, _)| kind == PolicyKind::Retry);
+        let retries = stack.stages().may_retry();
         let replay = ReplayRequests {
             bodies: retries.then(|| ReplayBodies::new().wrapped(Body::new as Wrap)),
         };
