@@ -1,5 +1,7 @@
 //! Stacks by name, and other settings for them while calls are under way.
 
+#![allow(clippy::disallowed_methods, reason = "a test measures how long it took")]
+
 use std::{
     convert::Infallible,
     io,
