@@ -93,6 +93,8 @@ pub use crate::edges::axum;
 pub use crate::edges::http;
 #[cfg(feature = "reqwest")]
 pub use crate::edges::reqwest;
+#[cfg(feature = "watch")]
+pub use crate::edges::watch::{Watch, WatchError};
 
 /// The README's snippets are compiled and run as tests, where all that they show is there.
 #[cfg(all(doctest, feature = "full"))]

@@ -59,6 +59,8 @@ CircuitBreakerConfig {
     },
     dropped_after: 10s,
     initial_state: Closed,
+    record: [],
+    ignore: [],
     seed: None,
     clock: Clock::tokio,
 }"
@@ -90,6 +92,8 @@ RetryConfig {
             clock: Clock::tokio,
         },
     ),
+    on: [],
+    never_on: [],
     seed: None,
     clock: Clock::tokio,
 }"

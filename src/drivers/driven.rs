@@ -50,18 +50,15 @@ pin_project! {
         timer: CallingTimer<A>,
         pass: PassOf<A>,
         attempts: A,
-        // Whether the policy knows that the present stage is pending, and the timer is armed accordingly.
-        pended: bool,
+        progress: Progress,
         // Whether code of the service runs. It panicked when it still does while this is dropped:
         // `thread::panicking` would not know, once the panic was caught further out.
-        running: bool,
-        // Whether the caller has the result. What is left of the attempt goes with this future.
-        over: bool,
+        running: Running,
     }
 
     impl<A: Attempts> PinnedDrop for Driven<A> {
         fn drop(this: Pin<&mut Self>) {
-            if !this.over {
+            if this.progress != Progress::Over {
                 abandon(this.project());
             }
         }
@@ -93,6 +90,27 @@ pin_project! {
     }
 }
 
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// These two make a whole word: a call is moved before it is first polled, and padding would be copied byte by byte.
+#[repr(u32)]
+enum Progress {
+    /// Its policy does not know of the present stage being pending.
+    Fresh,
+    /// The policy knows that, and the timer is armed accordingly.
+    Pended,
+    /// The caller has the result. What is left of the attempt goes with the future.
+    Over,
+}
+
+/// Whether code of the service runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Running {
+    No,
+    Yes,
+}
+
 /// What the next attempt waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
@@ -115,9 +133,8 @@ impl<A: Attempts> Driven<A> {
             timer,
             pass,
             attempts,
-            pended: false,
-            running: false,
-            over: false,
+            progress: Progress::Fresh,
+            running: Running::No,
         }
     }
 
@@ -173,9 +190,9 @@ impl<A: Attempts> Future for Driven<A> {
         let StageProjection::Calling { future } = this.stage.project() else {
             return self.poll_on(cx, Polled::Between);
         };
-        *this.running = true;
+        *this.running = Running::Yes;
         let polled = future.poll(cx);
-        *this.running = false;
+        *this.running = Running::No;
         let judges = A::Policy::JUDGES || A::DEFERS;
         let policy = this.attempts.policy();
         match polled {
@@ -184,7 +201,7 @@ impl<A: Attempts> Future for Driven<A> {
             {
                 let next = policy.succeed(this.pass);
                 if next == Next::Done && policy.attempts(this.pass) <= 1 {
-                    *this.over = true;
+                    *this.progress = Progress::Over;
                     return Poll::Ready(Ok(this.attempts.give(response)));
                 }
                 self.poll_on(cx, Polled::Left(Ok(response), next))
@@ -235,9 +252,9 @@ impl<A: Attempts> Driven<A> {
         let this = self.as_mut().project();
         let polled = match this.stage.project() {
             StageProjection::Calling { future } => {
-                *this.running = true;
+                *this.running = Running::Yes;
                 let polled = future.poll(cx);
-                *this.running = false;
+                *this.running = Running::No;
                 polled.map(Some)
             }
             _ => self.poll_between(cx),
@@ -255,9 +272,9 @@ impl<A: Attempts> Driven<A> {
         let attempts = this.attempts;
         let step = match this.stage.project() {
             StageProjection::Answering { future } => {
-                *this.running = true;
+                *this.running = Running::Yes;
                 let polled = future.poll(cx);
-                *this.running = false;
+                *this.running = Running::No;
                 return polled.map(Some);
             }
             StageProjection::Refused { rejected } => {
@@ -270,7 +287,7 @@ impl<A: Attempts> Driven<A> {
                         ready!(attempts.policy().poll_queue(this.pass, cx));
                         // It gave its readiness up when it began to wait.
                         *wait = Wait::ReadyToResume;
-                        *this.pended = false;
+                        *this.progress = Progress::Fresh;
                         return Poll::Ready(None);
                     }
                     // `poll_deadline` ends it.
@@ -282,9 +299,9 @@ impl<A: Attempts> Driven<A> {
                         {
                             policy.refuse_resumed(by, this.pass, &AskAttempts(&*attempts))
                         } else {
-                            *this.running = true;
+                            *this.running = Running::Yes;
                             let polled = attempts.poll_ready(next, cx);
-                            *this.running = false;
+                            *this.running = Running::No;
                             if let Err(error) = ready!(polled) {
                                 return Poll::Ready(Some(Err(error)));
                             }
@@ -318,12 +335,12 @@ impl<A: Attempts> Driven<A> {
     /// The next attempt is admitted: makes it, or drives its service ready first.
     fn make(self: Pin<&mut Self>) -> Option<Rejected> {
         let mut this = self.project();
-        *this.pended = false;
+        *this.progress = Progress::Fresh;
         if let StageProjection::Between { between } = this.stage.as_mut().project() {
             let BetweenProjection { next, .. } = between.as_mut().project();
-            *this.running = true;
+            *this.running = Running::Yes;
             let made = this.attempts.make(next);
-            *this.running = false;
+            *this.running = Running::No;
             match made {
                 Some(future) => this.stage.set(Stage::Calling { future }),
                 None => return Some(not_ready(&*this.attempts)),
@@ -335,7 +352,7 @@ impl<A: Attempts> Driven<A> {
     /// The next attempt is to wait in a queue: gives up the readiness that it may have.
     fn queue(self: Pin<&mut Self>) {
         let this = self.project();
-        *this.pended = false;
+        *this.progress = Progress::Fresh;
         if let StageProjection::Between { between } = this.stage.project() {
             let BetweenProjection { next, wait, .. } = between.as_mut().project();
             if *wait != Wait::Slot {
@@ -349,19 +366,19 @@ impl<A: Attempts> Driven<A> {
     /// another look at the stage.
     fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let mut this = self.project();
-        let (policy, pass, pended) = (this.attempts.policy(), this.pass, this.pended);
+        let (policy, pass, progress) = (this.attempts.policy(), this.pass, this.progress);
         let expired = if CallingTimer::<A>::RUNS {
-            ready!(poll_expired(policy, pass, pended, this.timer, cx))
+            ready!(poll_expired(policy, pass, progress, this.timer, cx))
         } else if let StageProjection::Between { between } = this.stage.as_mut().project() {
             ready!(poll_expired(
                 policy,
                 pass,
-                pended,
+                progress,
                 between.as_mut().project().timer,
                 cx
             ))
         } else {
-            ready!(poll_expired(policy, pass, pended, pin!(NoTimer), cx))
+            ready!(poll_expired(policy, pass, progress, pin!(NoTimer), cx))
         };
         Poll::Ready(match expired {
             Expired::Refused(rejected) => {
@@ -384,7 +401,7 @@ impl<A: Attempts> Driven<A> {
 fn abandon<A: Attempts>(mut this: DrivenProjection<'_, A>) {
     // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
     this.stage.set(Stage::Refused { rejected: None });
-    let why = dropping::cause(*this.running);
+    let why = dropping::cause(*this.running == Running::Yes);
     this.attempts.policy().abandon(this.pass, why);
 }
 
@@ -392,20 +409,20 @@ fn abandon<A: Attempts>(mut this: DrivenProjection<'_, A>) {
 fn poll_expired<P: Policy, T: Timer>(
     policy: &P,
     pass: &mut P::Pass,
-    pended: &mut bool,
+    progress: &mut Progress,
     mut timer: Pin<&mut T>,
     cx: &mut Context<'_>,
 ) -> Poll<Expired> {
     loop {
-        if !*pended {
-            *pended = true;
+        if *progress != Progress::Pended {
+            *progress = Progress::Pended;
             let deadline = policy.pended(pass, &mut Now::of(policy.clock()));
             timer
                 .as_mut()
                 .arm(deadline.map(|deadline| policy.clock().timer(deadline)));
         }
         ready!(timer.as_mut().poll(cx));
-        *pended = false;
+        *progress = Progress::Fresh;
         match policy.expire(pass, policy.clock().now()) {
             Expired::NotYet => {}
             expired => return Poll::Ready(expired),
@@ -441,7 +458,7 @@ fn follow<A: Attempts>(
     next: Next,
 ) -> Option<Result<A::Given, A::Error>> {
     let policy = this.attempts.policy();
-    *this.pended = false;
+    *this.progress = Progress::Fresh;
     // It is asked before a pass that is held is taken away.
     let attempts = policy.attempts(this.pass);
     let held = match next {
@@ -459,14 +476,14 @@ fn follow<A: Attempts>(
         Next::Answer => {
             let hidden = policy.hidden_attempts(this.pass);
             note_attempts(this.attempts, &mut result, hidden);
-            *this.running = true;
+            *this.running = Running::Yes;
             let future = this.attempts.answer(result);
-            *this.running = false;
+            *this.running = Running::No;
             this.stage.set(Stage::Answering { future });
             return None;
         }
     };
-    *this.over = true;
+    *this.progress = Progress::Over;
     note_attempts(this.attempts, &mut result, attempts);
     Some(match (result, held) {
         (Ok(response), None) => Ok(this.attempts.give(response)),

@@ -275,7 +275,9 @@ where
         let step = if readiness == Readiness::Ready {
             policy.enter(&mut pass, &AskAttempts(&attempts))
         } else {
-            refuse(policy, readiness, &mut pass, &AskAttempts(&attempts))
+            let step;
+            (pass, step) = refuse(policy, readiness, &AskAttempts(&attempts));
+            step
         };
         arrive::<S, Req, P, X, R, A>(&mut self.inner, attempts, pass, step, request)
     }
@@ -286,7 +288,7 @@ where
 pub(crate) fn arrive<S, Req, P, X, R, A>(
     inner: &mut S,
     attempts: ServiceAttempts<S, Req, P, X, R, A>,
-    mut pass: P::Pass,
+    pass: P::Pass,
     step: Step,
     request: R::Sent,
 ) -> GuardFuture<S, Req, P, X, R, A>
@@ -300,11 +302,12 @@ where
 {
     match step {
         Step::Call => {
-            let entered = Entered {
+            let mut entered = Entered {
                 policy: &attempts.guarding.policy,
-                pass: &mut pass,
+                pass,
             };
             let future = inner.call(request);
+            let pass = std::mem::take(&mut entered.pass);
             std::mem::forget(entered);
             Driven::calling(attempts, pass, future)
         }
@@ -321,26 +324,37 @@ where
     }
 }
 
-/// The rejection of a call for which the service was not polled ready.
+/// The rejection of a call for which the service was not polled ready. It gives the pass as a value: one whose address
+/// is known here would be kept in memory by every call, and moved from there.
 #[cold]
-fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: &impl Ask) -> Step {
-    if let Readiness::Refuses(by) = readiness {
-        policy.refuse(by, pass, ask)
+#[inline(never)]
+fn refuse<P: Policy>(policy: &P, readiness: Readiness, ask: &impl Ask) -> (P::Pass, Step) {
+    let mut pass = P::Pass::default();
+    let step = if let Readiness::Refuses(by) = readiness {
+        policy.refuse(by, &mut pass, ask)
     } else {
         Step::Refused(Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady))
-    }
+    };
+    (pass, step)
 }
 
 /// Leaves the policy again when the inner service's `call` panics.
 struct Entered<'a, P: Policy> {
     policy: &'a P,
-    pass: &'a mut P::Pass,
+    pass: P::Pass,
 }
 
 impl<P: Policy> Drop for Entered<'_, P> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.policy.abandon(self.pass, Abandoned::Panicked);
+        panicked(self.policy, std::mem::take(&mut self.pass));
     }
+}
+
+#[cold]
+#[inline(never)]
+fn panicked<P: Policy>(policy: &P, mut pass: P::Pass) {
+    policy.abandon(&mut pass, Abandoned::Panicked);
 }
 
 /// The future of a call to a guarded service.

@@ -6,3 +6,5 @@ pub mod axum;
 pub mod http;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
+#[cfg(feature = "watch")]
+pub(crate) mod watch;

@@ -198,6 +198,8 @@ impl Timeout {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+// As wide as its place: what a call holds is moved with it, and padding would be copied byte by byte.
+#[repr(u64)]
 enum Phase {
     /// The call is not inside.
     #[default]

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
@@ -23,6 +24,7 @@ pub struct RegistryBuilder {
     keys: Vec<String>,
     clock: Clock,
     observers: Vec<Arc<dyn Observer>>,
+    watched: Vec<PathBuf>,
 }
 
 impl Default for RegistryBuilder {
@@ -32,6 +34,7 @@ impl Default for RegistryBuilder {
             keys: vec!["authority".to_owned()],
             clock: Clock::tokio(),
             observers: Vec::new(),
+            watched: Vec::new(),
         }
     }
 }
@@ -73,6 +76,13 @@ impl RegistryBuilder {
         self
     }
 
+    /// Names a file that the settings come from, for [`Registry::watch`].
+    #[must_use]
+    pub fn watched(mut self, file: impl Into<PathBuf>) -> Self {
+        self.watched.push(file.into());
+        self
+    }
+
     /// Builds the registry with these settings. It takes others by [`Registry::apply`].
     ///
     /// # Errors
@@ -108,6 +118,7 @@ impl RegistryBuilder {
             keys: self.keys,
             clock: self.clock,
             loader,
+            watched: self.watched,
             name: Arc::from("registry"),
             observers,
             generation: AtomicU64::new(0),

@@ -13,6 +13,7 @@ mod stack;
 use std::{
     collections::BTreeMap,
     fmt,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -73,6 +74,7 @@ struct Shared {
     keys: Vec<String>,
     clock: Clock,
     loader: Option<Box<Loader>>,
+    watched: Vec<PathBuf>,
     name: Arc<str>,
     observers: Observers,
     generation: AtomicU64,
@@ -293,6 +295,11 @@ impl Registry {
     /// The predicates that names in settings stand for.
     pub fn predicates(&self) -> &Predicates {
         &self.0.predicates
+    }
+
+    /// The files that its settings come from, as far as it was told.
+    pub fn watched(&self) -> &[PathBuf] {
+        &self.0.watched
     }
 
     /// Adds an observer of the events of all its policies, of those to come too, and of its own.

@@ -22,6 +22,7 @@ use crate::{
         event::{Observer, PolicyKind, What},
         outcome::{Abandoned, Outcome},
         predicate::Rules,
+        rejected::Rejected,
     },
 };
 
@@ -48,6 +49,14 @@ impl fmt::Debug for Stage {
     }
 }
 
+/// What came of entering a stage: a [`Step`] that fits a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Inside,
+    Queued,
+    Refused,
+}
+
 macro_rules! policies {
     ($($kind:ident: $calling:ty, $between:ty;)*) => {
         /// Any of the policies.
@@ -58,6 +67,8 @@ macro_rules! policies {
 
         /// What a call holds of one of them.
         #[derive(Debug, Default)]
+        // Without padding, which would be copied byte by byte.
+        #[repr(u64)]
         pub(crate) enum AnyPass {
             /// Nothing.
             #[default]
@@ -117,13 +128,25 @@ macro_rules! policies {
             }
 
             #[inline(always)]
-            pub(super) fn enter(&self, pass: &mut AnyPass, ask: &impl Ask) -> Step {
+            pub(super) fn enter(
+                &self,
+                pass: &mut AnyPass,
+                ask: &impl Ask,
+                refused: &mut Option<Rejected>,
+            ) -> Entry {
                 match self {
                     $(Self::$kind(policy) => {
                         let mut entered = <$kind as Policy>::Pass::default();
                         let step = policy.enter(&mut entered, ask);
                         *pass = AnyPass::$kind(entered);
-                        step
+                        match step {
+                            Step::Call => Entry::Inside,
+                            Step::Queue => Entry::Queued,
+                            Step::Refused(rejected) => {
+                                *refused = Some(rejected);
+                                Entry::Refused
+                            }
+                        }
                     })*
                 }
             }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    stage::{AnyPass, AnyPolicy, Stage},
+    stage::{AnyPass, AnyPolicy, Entry, Stage},
     succession::{Succeeds, Succession},
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
         clock::{Clock, Now, Timestamp},
         event::{Observer, PolicyKind, What},
         outcome::{Abandoned, Advice, Outcome},
+        rejected::Rejected,
     },
 };
 
@@ -55,12 +56,14 @@ const INLINE: usize = 6;
 #[derive(Debug)]
 pub struct StackPass {
     /// So many stages are entered, counted from the outside.
-    depth: u8,
+    depth: u16,
     /// So many were entered when a deadline cut the call off; those beyond `depth` are abandoned once what they guard
     /// is dropped. Zero otherwise.
-    cut: u8,
+    cut: u16,
     /// So many were entered when one of them answered in place of the result.
-    hidden: u8,
+    hidden: u16,
+    /// Makes a whole word of these, because padding would be copied byte by byte.
+    _whole: u16,
     inline: [AnyPass; INLINE],
     /// Those of a longer stack.
     more: Option<Box<[AnyPass]>>,
@@ -73,6 +76,7 @@ impl Default for StackPass {
             depth: 0,
             cut: 0,
             hidden: 0,
+            _whole: 0,
             inline: [OUT; INLINE],
             more: None,
         }
@@ -90,13 +94,25 @@ impl StackPass {
 }
 
 impl StackPass {
+    /// A stage did not let the call in.
+    #[cold]
+    fn stop_entering(&mut self, entered: u16, entry: Entry, refused: Option<Rejected>) -> Step {
+        if let (Entry::Refused, Some(rejected)) = (entry, refused) {
+            self.depth = entered;
+            return Step::Refused(rejected);
+        }
+        // It is inside as long as it waits; `poll_queue` and `expire` find it there.
+        self.depth = entered + 1;
+        Step::Queue
+    }
+
     /// The stage `at` asked for something that comes before the stages outside of it are left.
     #[cold]
     fn stop_at(&mut self, at: usize, next: Next) -> Next {
         // Who asked for another attempt stays entered; who answers has left.
         let depth = if next == Next::Again { at + 1 } else { at };
         self.hidden = self.depth;
-        self.depth = u8::try_from(depth).unwrap_or(u8::MAX);
+        self.depth = u16::try_from(depth).unwrap_or(u16::MAX);
         next
     }
 }
@@ -179,22 +195,42 @@ impl Stages {
         self.descend_to(self.0.stages.len(), pass, ask)
     }
 
-    #[inline]
+    #[inline(always)]
     fn descend_to(&self, target: usize, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        while let Some(stage) = self.0.stages[..target].get(usize::from(pass.depth)) {
-            let depth = usize::from(pass.depth);
-            if depth == INLINE && pass.more.is_none() {
-                let more = self.0.stages.len() - INLINE;
-                pass.more = Some((0..more).map(|_| AnyPass::Out).collect());
+        let from = usize::from(pass.depth);
+        let (stages, longer) = self.0.stages[..target].split_at(target.min(INLINE));
+        // Counted in a register: each stage would wait for the count of the one before.
+        let mut entered = pass.depth;
+        for (stage, pass_of) in stages.iter().zip(&mut pass.inline).skip(from) {
+            let mut refused = None;
+            match stage.policy.enter(pass_of, ask, &mut refused) {
+                Entry::Inside => entered += 1,
+                entry => return pass.stop_entering(entered, entry, refused),
             }
-            match stage.policy.enter(pass.at(depth), ask) {
-                Step::Call => pass.depth += 1,
-                // It is inside as long as it waits; `poll_queue` and `expire` find it there.
-                Step::Queue => {
-                    pass.depth += 1;
-                    return Step::Queue;
-                }
-                Step::Refused(rejected) => return Step::Refused(rejected),
+        }
+        pass.depth = entered;
+        if longer.is_empty() {
+            return Step::Call;
+        }
+        self.descend_further(target, pass, ask)
+    }
+
+    /// Past the stages whose passes stand in the call's own.
+    #[cold]
+    #[inline(never)]
+    fn descend_further(&self, target: usize, pass: &mut StackPass, ask: &impl Ask) -> Step {
+        if pass.more.is_none() {
+            let more = self.0.stages.len() - INLINE;
+            pass.more = Some((0..more).map(|_| AnyPass::Out).collect());
+        }
+        while let Some(stage) = self.0.stages[..target].get(usize::from(pass.depth)) {
+            let mut refused = None;
+            match stage
+                .policy
+                .enter(pass.at(usize::from(pass.depth)), ask, &mut refused)
+            {
+                Entry::Inside => pass.depth += 1,
+                entry => return pass.stop_entering(pass.depth, entry, refused),
             }
         }
         Step::Call
@@ -241,7 +277,7 @@ impl Stages {
     }
 
     /// Attempts of the outermost retry among these stages.
-    fn attempts_of(&self, from: u8, to: u8, pass: &StackPass) -> u32 {
+    fn attempts_of(&self, from: u16, to: u16, pass: &StackPass) -> u32 {
         let passes = pass.inline.iter().chain(pass.more.iter().flatten());
         let stages = self.0.stages.iter().zip(passes).take(usize::from(to));
         let mut attempts = stages
@@ -342,7 +378,7 @@ impl Policy for Stages {
                 Expired::Resume => return Expired::Resume,
                 Expired::Refused(rejected) => {
                     pass.cut = pass.depth;
-                    pass.depth = u8::try_from(at).unwrap_or(u8::MAX);
+                    pass.depth = u16::try_from(at).unwrap_or(u16::MAX);
                     return Expired::Refused(rejected);
                 }
             }
@@ -394,9 +430,16 @@ impl Policy for Stages {
 
     #[inline]
     fn succeed(&self, pass: &mut StackPass) -> Next {
-        let stages = &self.0.stages[..usize::from(pass.depth)];
-        for (at, stage) in stages.iter().enumerate().rev() {
-            let next = stage.policy.succeed(pass.at(at));
+        let depth = usize::from(pass.depth);
+        let (stages, longer) = self.0.stages[..depth].split_at(depth.min(INLINE));
+        for at in (INLINE..INLINE + longer.len()).rev() {
+            let next = self.0.stages[at].policy.succeed(pass.at(at));
+            if next != Next::Done {
+                return pass.stop_at(at, next);
+            }
+        }
+        for (at, (stage, inside)) in stages.iter().zip(&mut pass.inline).enumerate().rev() {
+            let next = stage.policy.succeed(inside);
             if next != Next::Done {
                 return pass.stop_at(at, next);
             }
