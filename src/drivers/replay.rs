@@ -11,6 +11,12 @@ use crate::vocabulary::sync::{Mutex, lock};
 /// - [`Cloned`] clones requests.
 /// - [`CopyBy`] asks a closure for a copy.
 /// - [`Once`] and [`Queued`] send once.
+#[diagnostic::on_unimplemented(
+    message = "a retry cannot send a request of type `{Req}` more than once",
+    label = "nothing says how a request of type `{Req}` is sent again",
+    note = "a retry clones requests; where they are not `Clone` write `.once()` to send each of them once: `RetryLayer::new(retry).once()`, or `stack.once()`",
+    note = "or write `.copy_by(|request| ..)` in the same place, to say which requests are sent again and how one is copied; or derive `Clone` for `{Req}`"
+)]
 pub trait Replay<Req>: Send + Sync + 'static {
     /// What the service is called with.
     type Sent;
@@ -32,6 +38,12 @@ pub trait Replay<Req>: Send + Sync + 'static {
 ///
 /// A ready service is not held through a wait: it may occupy a permit that others need. So whoever waits takes a
 /// fresh clone afterwards.
+#[diagnostic::on_unimplemented(
+    message = "a call that waits or repeats cannot get another service of type `{S}`",
+    label = "this service is not `Clone + Send + 'static`",
+    note = "write `.once()`, so that no call waits in a queue and none is repeated: `RetryLayer::new(retry).once()`, `BulkheadLayer::new(bulkhead).once()`, or `stack.once()`",
+    note = "or derive `Clone` for `{S}`, or add `.layer(tower::buffer::BufferLayer::new(bound))` right above it"
+)]
 pub trait Renew<S>: Send + Sync + 'static {
     /// What is kept to make others from.
     type Spare;
@@ -98,6 +110,8 @@ macro_rules! sends_once {
 sends_once!(Once);
 sends_once!(Queued);
 
+// Without it the compiler only asks for `Clone`, and does not say that there is another way.
+#[diagnostic::do_not_recommend]
 impl<Req: Clone> Replay<Req> for Cloned {
     type Sent = Req;
     type Kept = Req;
@@ -178,6 +192,7 @@ impl<S> Renew<S> for Once {
 
 macro_rules! renews {
     ($kind:ty $(, $generic:ident)?) => {
+        #[diagnostic::do_not_recommend]
         impl<S: Clone + Send + 'static $(, $generic: Send + Sync + 'static)?> Renew<S> for $kind {
             /// Behind a lock, because a service need not be `Sync`. It is taken only to clone it.
             type Spare = Mutex<S>;

@@ -2,12 +2,14 @@
 
 use std::{
     fmt,
-    future::poll_fn,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use tower::{Layer, Service};
+use tower::{
+    Layer, Service, ServiceExt,
+    util::{Oneshot, Ready},
+};
 
 use crate::{
     drivers::{
@@ -168,40 +170,29 @@ impl<S, P, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
         &self.guarding.policy
     }
 
-    /// Waits until it can take a request.
+    /// Waits until it can take a request. It is what `tower::ServiceExt` has too; there the compiler would only say
+    /// "not found" where the service's error cannot hold a rejection.
     ///
     /// # Errors
     ///
     /// The service's own.
-    pub async fn ready<Req>(&mut self) -> Result<&mut Self, S::Error>
+    pub fn ready<Req>(&mut self) -> Ready<'_, Self, Req>
     where
-        S: Service<R::Sent>,
-        S::Error: HoldsRejected,
-        P: Timed,
-        R: Replay<Req>,
-        X: Exchange<Req, S::Response, S::Error>,
-        A: Answer<X::Facts, S::Response, S::Error>,
+        Self: Service<Req>,
     {
-        poll_fn(|cx| Service::<Req>::poll_ready(self, cx)).await?;
-        Ok(self)
+        ServiceExt::ready(self)
     }
 
-    /// Waits until it can take the request, sends it, and gives back what comes of it.
+    /// Waits until it can take the request, sends it, and gives back what comes of it; see [`ready`](Self::ready).
     ///
     /// # Errors
     ///
     /// The service's own, and rejections by the policy.
-    pub async fn oneshot<Req>(mut self, request: Req) -> Result<X::Response<P>, S::Error>
+    pub fn oneshot<Req>(self, request: Req) -> Oneshot<Self, Req>
     where
-        S: Service<R::Sent>,
-        S::Error: HoldsRejected,
-        P: Timed,
-        R: Replay<Req>,
-        X: Exchange<Req, S::Response, S::Error>,
-        A: Answer<X::Facts, S::Response, S::Error>,
+        Self: Service<Req>,
     {
-        poll_fn(|cx| Service::<Req>::poll_ready(&mut self, cx)).await?;
-        Service::<Req>::call(&mut self, request).await
+        ServiceExt::oneshot(self, request)
     }
 }
 

@@ -45,7 +45,8 @@ use crate::vocabulary::rejected::Rejected;
     message = "the error type `{Self}` cannot hold a rejection of a buttress policy",
     label = "this service's error is `{Self}`",
     note = "add `.layer(buttress::AdaptLayer::new())` as the last layer, right above the service: its errors become `buttress::Error<{Self}>`",
-    note = "or make the service's error `tower::BoxError`, or implement `buttress::HoldsRejected` for `{Self}`"
+    note = "or make the service's error `tower::BoxError`, or implement `buttress::HoldsRejected` for `{Self}`",
+    note = "for the routes of an axum router, which never fail, use `buttress::axum::PolicyLayer::new(stack)` instead: it answers rejections as responses"
 )]
 pub trait HoldsRejected: Sized {
     /// Makes an error of a rejection.
@@ -63,6 +64,7 @@ pub trait HoldsRejected: Sized {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl HoldsRejected for Rejected {
     fn from_rejected(rejected: Rejected) -> Self {
         rejected
@@ -81,6 +83,7 @@ impl HoldsRejected for Rejected {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl HoldsRejected for tower::BoxError {
     fn from_rejected(rejected: Rejected) -> Self {
         rejected.into()
@@ -169,6 +172,7 @@ impl<E: StdError + 'static> StdError for Error<E> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E: StdError + 'static> HoldsRejected for Error<E> {
     fn from_rejected(rejected: Rejected) -> Self {
         Self::Rejected(rejected)

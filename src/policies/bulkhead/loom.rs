@@ -1,7 +1,7 @@
 //! The slots under loom: every interleaving of two or three threads, with C11's weak memory.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom
+//! RUSTFLAGS="--cfg buttress_loom" cargo test --profile loom --lib loom
 //! ```
 
 use std::{
@@ -146,6 +146,7 @@ impl Work {
 
 #[test]
 fn of_calls_that_compete_for_one_slot_each_gets_it_alone_and_none_is_forgotten() {
+    // Three threads with two steps each at the queue: with three preemptions this one alone takes as long as all others.
     model_within(2, || {
         let slots = Arc::new(Slots::new(1));
         let work = Arc::new(Work::default());

@@ -63,7 +63,7 @@ impl Probes {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use proptest::{collection::vec, prelude::*};
 

@@ -1,7 +1,7 @@
 //! The budget and the settings under loom: every interleaving of two threads, with C11's weak memory.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom
+//! RUSTFLAGS="--cfg buttress_loom" cargo test --profile loom --lib loom
 //! ```
 
 use std::sync::{

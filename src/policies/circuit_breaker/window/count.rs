@@ -65,7 +65,7 @@ impl CountWindow {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use proptest::{collection::vec, prelude::*};
 

@@ -114,7 +114,7 @@ impl TimeWindow {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use proptest::{collection::vec, prelude::*};
 
