@@ -24,8 +24,8 @@ use axum::{
     routing::{any, get, put},
 };
 use buttress::{
-    Backoff, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, RejectedKind, RetryConfig, Stack,
-    TimeoutConfig,
+    Backoff, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, Rejected, RejectedKind, RetryConfig,
+    Stack, TimeoutConfig,
     axum::PolicyLayer,
     http::{AttemptsMade, HoldUntil, HttpExchange},
 };
@@ -41,6 +41,7 @@ use tokio::{
     sync::{Barrier, mpsc},
     time::timeout,
 };
+use tower::util::MapResponseLayer;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -296,6 +297,31 @@ async fn a_hook_replaces_what_rejections_become() {
     let response = get_from(address, "/").await;
     assert_eq!(response.status(), 418);
     assert_eq!(text(response).await, "api is away");
+}
+
+#[tokio::test]
+async fn a_rejection_is_an_extension_of_its_response_for_a_middleware_further_out() {
+    let breaker = breaker_of(1);
+    breaker.force_open();
+    let tell = |response: Response| {
+        let rejected = response.extensions().get::<Rejected>();
+        let told = rejected.map(|rejected| (rejected.kind(), rejected.policy().to_owned()));
+        format!("{told:?}")
+    };
+    for layer in [
+        breaker_layer(&breaker),
+        breaker_layer(&breaker).respond_by(|_| StatusCode::IM_A_TEAPOT.into_response()),
+    ] {
+        let router = Router::new()
+            .route("/", get(async || "hello"))
+            .layer(layer)
+            .layer(MapResponseLayer::new(tell));
+        let address = serve(router).await;
+        assert_eq!(
+            text(get_from(address, "/").await).await,
+            r#"Some((CircuitOpen, "api"))"#
+        );
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use axum::http::uri::Authority;
 use lexopt::{
     Arg::{Long, Short},
     Parser, ValueExt,
@@ -16,7 +17,7 @@ Without options: starts a flaky upstream and a gateway on loopback ports, puts a
 takes the upstream through a script (healthy, slow, failing, hanging, healthy again), first without
 the stack and then with it, and compares. Takes about a minute.
 
-Usage: cargo run --release --example gateway -- [OPTIONS]
+Usage: cargo run --release --features full --example gateway -- [OPTIONS]
 
   --upstream URL    Forward to this server (http://HOST:PORT) and not to the embedded one.
                     Its health is its own: the load and the comparison stay, the phases go.
@@ -40,7 +41,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Serve {
     pub(crate) listen: SocketAddr,
-    pub(crate) upstream: Option<String>,
+    pub(crate) upstream: Option<Authority>,
     /// Until Ctrl-C if `None`.
     pub(crate) length: Option<Duration>,
 }
@@ -49,7 +50,7 @@ pub(crate) struct Serve {
 #[derive(Debug)]
 pub(crate) struct Compare {
     pub(crate) listen: SocketAddr,
-    pub(crate) upstream: Option<String>,
+    pub(crate) upstream: Option<Authority>,
     /// Of one pass.
     pub(crate) length: Duration,
     pub(crate) per_second: u32,

@@ -56,7 +56,8 @@ type Respond = dyn Fn(&Rejected) -> Response + Send + Sync;
 ///   the response. Where a slot should be held while the response streams, set
 ///   [`HoldUntil::Body`](crate::http::HoldUntil::Body) in [`exchange`](PolicyLayer::exchange).
 /// - A rejection becomes a response by [`problem`], unless [`respond_by`](PolicyLayer::respond_by) says otherwise. It
-///   works over services that never fail (`Infallible`), as axum wants them; other errors pass through.
+///   works over services that never fail (`Infallible`), as axum wants them; other errors pass through. The
+///   [`Rejected`] itself is an extension of the response, for a middleware further out that counts or logs it.
 /// - A client that hangs up drops its call, and that frees what the call holds.
 /// - Calls may wait in the queue of a bulkhead. With a [`Retry`](crate::Retry) in the stack, requests are kept up to
 ///   64 KiB while they stream, so that they can be handled again; without, they are passed on untouched.
@@ -219,7 +220,11 @@ where
         let this = self.project();
         Poll::Ready(match ready!(this.call.poll(cx)) {
             Ok(response) => Ok(response.map(|body| body.into_free().map_or_else(Body::new, Body::new))),
-            Err(Error::Rejected(rejected)) => Ok((this.respond)(&rejected)),
+            Err(Error::Rejected(rejected)) => {
+                let mut response = (this.respond)(&rejected);
+                response.extensions_mut().insert(rejected);
+                Ok(response)
+            }
             Err(Error::Service(error)) => Err(error),
         })
     }

@@ -22,7 +22,8 @@ use crate::vocabulary::rejected::{Rejected, RejectedKind};
 ///
 /// Where the policy knows when another try makes sense, `Retry-After` says so in whole seconds, rounded up. The body is
 /// `application/problem+json` (RFC 9457) with `type`, `title`, `status`, and three members of its own: `policy` (the
-/// policy's name), `reason` (in words), and `retry_after` (seconds, or null).
+/// policy's name), `reason` (in words), and `retry_after` (seconds, or null). The rejection itself is an extension of the
+/// response.
 ///
 /// ```
 /// use buttress::{Reason, Rejected, axum::problem};
@@ -62,6 +63,7 @@ pub fn problem(rejected: &Rejected) -> Response {
     );
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
+    response.extensions_mut().insert(rejected.clone());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if let Some(seconds) = seconds {
