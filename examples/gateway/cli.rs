@@ -17,7 +17,7 @@ Without options: starts a flaky upstream and a gateway on loopback ports, puts a
 takes the upstream through a script (healthy, slow, failing, hanging, healthy again), first without
 the stack and then with it, and compares. Takes about a minute.
 
-Usage: cargo run --release --features full --example gateway -- [OPTIONS]
+Usage: cargo run --release --example gateway -- [OPTIONS]
 
   --upstream URL    Forward to this server (http://HOST:PORT) and not to the embedded one.
                     Its health is its own: the load and the comparison stay, the phases go.

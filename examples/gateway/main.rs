@@ -1,8 +1,8 @@
 //! A real reverse proxy, held up by stacks of policies at both of its ends, in front of an upstream that falls ill.
 //!
 //! ```text
-//! cargo run --release --features full --example gateway             # both passes, compared: about a minute
-//! cargo run --release --features full --example gateway -- --help
+//! cargo run --release --example gateway             # both passes, compared: about a minute
+//! cargo run --release --example gateway -- --help
 //! ```
 //!
 //! - `guard.rs`: the policies, a layer for axum and one for the HTTP client. **What to read for the library.**
