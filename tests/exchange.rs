@@ -601,6 +601,54 @@ async fn a_request_chooses_its_limit_by_the_name_of_the_timeout() {
     }
 }
 
+// ---- The clock of a call whose head comes at the first poll.
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_reply_whose_head_comes_at_once_is_timed_as_any_other() {
+    let at_once: Replies = |_| at_once(streaming(200));
+    for looks_at_slow_calls in [true, false] {
+        let breaker = || {
+            let mut config = CircuitBreakerConfig::new().dropped_after(SECOND);
+            if looks_at_slow_calls {
+                config = config.slow_calls(2 * SECOND, 1.0);
+            }
+            config.build("stock").unwrap()
+        };
+        for (guarded, breaker, _) in each_way!(
+            CircuitBreakerLayer,
+            circuit_breaker,
+            breaker(),
+            Shop::default(),
+            at_once
+        ) {
+            for (held, after) in [(SECOND - SECOND / 10, (0, 0, 0)), (SECOND, (1, 1, 0))] {
+                let given = send(&guarded, Order::default()).await.unwrap();
+                advance(held).await;
+                drop(given);
+                assert_eq!(counts(&breaker), after, "it is dropped after {held:?}");
+            }
+            let given = send(&guarded, Order::default()).await.unwrap();
+            advance(3 * SECOND).await;
+            given.rest.unwrap().settle(&Outcome::success());
+            assert_eq!(counts(&breaker), (2, 1, u64::from(looks_at_slow_calls)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_covers_the_rest_counts_from_a_head_that_comes_at_once() {
+    let at_once: Replies = |_| at_once(streaming(200));
+    let second = || timeout("total", SECOND);
+    for (guarded, _, _) in each_way!(TimeoutLayer, timeout, second(), Shop::covering(), at_once) {
+        let began = Instant::now();
+        let mut rest = send(&guarded, Order::default()).await.unwrap().rest.unwrap();
+        advance(SECOND / 2).await;
+        assert_eq!((rest.pended().unwrap() - began).as_millis(), 1000);
+        advance(SECOND / 2).await;
+        assert_eq!(rest.expire().unwrap().kind(), RejectedKind::TimedOut);
+    }
+}
+
 // ---- The rest of a reply: how it ends.
 
 /// Its head takes a tenth of a second.
