@@ -528,6 +528,64 @@ async fn rules_refine_a_verdict_that_the_end_tells() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_names_a_response_by_its_status_and_a_negation_names_no_success() {
+    for (predicate, failed) in [
+        (Predicate::status(404..=404), [0, 1, 0, 0]),
+        (Predicate::status(500..=599), [0, 0, 1, 0]),
+        (!Predicate::status(404..=404), [0, 0, 1, 1]),
+        (!Predicate::any_error(), [0, 0, 1, 0]),
+    ] {
+        let replies: Replies = |call| match call {
+            0 => at_once(code(200)),
+            1 => at_once(code(404)),
+            2 => at_once(code(503)),
+            _ => (Duration::ZERO, Err("no stock".into())),
+        };
+        let by_layer = {
+            let breaker = breaker();
+            let layer = CircuitBreakerLayer::new(breaker.clone()).record(predicate.clone());
+            (
+                breaker,
+                Guarded::new(layer.exchange(Shop::default()).layer(replying(replies))),
+            )
+        };
+        let by_stack = {
+            let breaker = breaker();
+            let stack =
+                Stack::builder().circuit_breaker_with(breaker.clone(), Rules::new().record(predicate));
+            let stack = stack.build().unwrap().exchange(Shop::default());
+            (breaker, Guarded::new(stack.layer(replying(replies))))
+        };
+        for (breaker, guarded) in [by_layer, by_stack] {
+            let mut recorded = [0; 4];
+            for (call, recorded) in recorded.iter_mut().enumerate() {
+                let (_, before, _) = counts(&breaker);
+                send(&guarded, Order::default()).await.ok();
+                let (calls, after, _) = counts(&breaker);
+                assert_eq!(calls, call as u64 + 1);
+                *recorded = after - before;
+            }
+            assert_eq!(recorded, failed);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_for_what_is_not_something_answers_for_no_success() {
+    let replies: Replies = |call| match call {
+        0 => at_once(code(200)),
+        1 => at_once(code(503)),
+        _ => (Duration::ZERO, Err("no stock".into())),
+    };
+    let fallback = Fallback::on("stock", !Predicate::any_error());
+    let layer = FallbackLayer::value(fallback, code(299)).exchange(Shop::default());
+    let guarded = Guarded::new(layer.layer(replying(replies)));
+    assert_eq!(send(&guarded, Order::default()).await.unwrap().code, 200);
+    assert_eq!(send(&guarded, Order::default()).await.unwrap().code, 299);
+    assert!(send(&guarded, Order::default()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_head_that_is_retried_ends_its_call_there_and_only_the_last_is_carried() {
     let (breaker, bulkhead, shop) = (breaker(), bulkhead(), Shop::default());
     let stack = Stack::builder()
@@ -598,6 +656,54 @@ async fn a_request_chooses_its_limit_by_the_name_of_the_timeout() {
         let error = send(&guarded, order).await.err().unwrap();
         assert_eq!(find_rejected(&*error).unwrap().policy(), policy);
         assert_eq!(began.elapsed().as_millis(), waited * 1000);
+    }
+}
+
+// ---- The clock of a call whose head comes at the first poll.
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_reply_whose_head_comes_at_once_is_timed_as_any_other() {
+    let at_once: Replies = |_| at_once(streaming(200));
+    for looks_at_slow_calls in [true, false] {
+        let breaker = || {
+            let mut config = CircuitBreakerConfig::new().dropped_after(SECOND);
+            if looks_at_slow_calls {
+                config = config.slow_calls(2 * SECOND, 1.0);
+            }
+            config.build("stock").unwrap()
+        };
+        for (guarded, breaker, _) in each_way!(
+            CircuitBreakerLayer,
+            circuit_breaker,
+            breaker(),
+            Shop::default(),
+            at_once
+        ) {
+            for (held, after) in [(SECOND / 2, (0, 0, 0)), (SECOND, (1, 1, 0))] {
+                let given = send(&guarded, Order::default()).await.unwrap();
+                advance(held).await;
+                drop(given);
+                assert_eq!(counts(&breaker), after, "it is dropped after {held:?}");
+            }
+            let given = send(&guarded, Order::default()).await.unwrap();
+            advance(3 * SECOND).await;
+            given.rest.unwrap().settle(&Outcome::success());
+            assert_eq!(counts(&breaker), (2, 1, u64::from(looks_at_slow_calls)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_covers_the_rest_counts_from_a_head_that_comes_at_once() {
+    let at_once: Replies = |_| at_once(streaming(200));
+    let second = || timeout("total", SECOND);
+    for (guarded, _, _) in each_way!(TimeoutLayer, timeout, second(), Shop::covering(), at_once) {
+        let began = Instant::now();
+        let mut rest = send(&guarded, Order::default()).await.unwrap().rest.unwrap();
+        advance(SECOND / 2).await;
+        assert_eq!((rest.pended().unwrap() - began).as_millis(), 1000);
+        advance(SECOND / 2).await;
+        assert_eq!(rest.expire().unwrap().kind(), RejectedKind::TimedOut);
     }
 }
 

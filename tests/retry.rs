@@ -393,6 +393,27 @@ async fn a_stop_list_wins_over_everything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_of_what_it_is_not_retries_no_success() {
+    let not_io = || !Predicate::error::<io::Error>();
+    let (retry, _) = build(config());
+    let stack = Stack::builder().retry_with(retry.clone(), Rules::new().retry(not_io()));
+    let stack = stack.build().unwrap();
+    let layer = RetryLayer::new(retry).retry_on(not_io());
+    let succeeding = [Script::failing(0), Script::failing(0)];
+    assert_eq!(send(&layer, &succeeding[0]).await.0.unwrap(), 7);
+    assert_eq!(send(&stack, &succeeding[1]).await.0.unwrap(), 7);
+    assert_eq!(succeeding.map(|script| script.calls()), [1, 1]);
+    assert_eq!(
+        (attempts(&layer, reset()).await, attempts(&stack, reset()).await),
+        (1, 1)
+    );
+    assert_eq!(
+        (attempts(&layer, Failed).await, attempts(&stack, Failed).await),
+        (2, 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn lists_work_in_a_stack_as_in_a_layer() {
     let rules = Rules::new()
         .retry(Predicate::any_error())

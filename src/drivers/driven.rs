@@ -463,7 +463,12 @@ fn follow<A: Attempts>(
     let attempts = policy.attempts(this.pass);
     let held = match next {
         Next::Done => None,
-        Next::Hold => Some(Held::new(policy.clone(), std::mem::take(this.pass))),
+        Next::Hold => {
+            // The body may take its time, or be dropped late, though the head was there at the first poll: whoever is
+            // held begins to measure now. What it answers is asked again when the body is pending.
+            policy.pended(this.pass, &mut Now::of(policy.clock()));
+            Some(Held::new(policy.clone(), std::mem::take(this.pass)))
+        }
         Next::Again => {
             if let Some(next) = this.attempts.prepare() {
                 this.stage.set(Driven::<A>::between(next, Wait::Time));

@@ -75,7 +75,8 @@ impl<X> RetryLayer<X> {
 }
 
 impl<X, R> RetryLayer<X, R> {
-    /// Retries what matches. With at least one such predicate, nothing else is retried.
+    /// Retries what matches. With at least one such predicate, nothing else is retried. For negations see
+    /// [`Rules`](crate::Rules).
     pub fn retry_on(self, predicate: Predicate) -> Self {
         self.refine(|rules| rules.retry(predicate))
     }
@@ -87,7 +88,8 @@ impl<X, R> RetryLayer<X, R> {
 }
 
 impl<X> CircuitBreakerLayer<X> {
-    /// Records what matches as a failure. With at least one such predicate, other errors count as successes.
+    /// Records what matches as a failure. With at least one such predicate, other errors count as successes. For
+    /// negations see [`Rules`](crate::Rules).
     pub fn record(self, predicate: Predicate) -> Self {
         self.refine(|rules| rules.record(predicate))
     }

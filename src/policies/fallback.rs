@@ -11,7 +11,7 @@ use crate::{
         clock::{Clock, Timestamp},
         event::{Observer, Observers, PolicyKind, What},
         outcome::{Abandoned, Outcome, Verdict},
-        predicate::Predicate,
+        predicate::{Match, Predicate},
     },
 };
 
@@ -35,13 +35,12 @@ struct Shared {
 impl Fallback {
     /// A fallback called `name` for every failure and every rejection.
     pub fn new(name: &str) -> Self {
-        Self::on(
-            name,
-            Predicate::new(|outcome| outcome.verdict() == Verdict::Failure || outcome.rejected().is_some()),
-        )
+        Self::on(name, Predicate::new(went_wrong))
     }
 
-    /// A fallback called `name` for the results that the predicate names.
+    /// A fallback called `name` for the results that the predicate names. What matches by negations alone
+    /// (`!Predicate::error::<io::Error>()`) is answered for where it is a failure or a rejection; see
+    /// [`Rules`](crate::Rules).
     pub fn on(name: &str, on: Predicate) -> Self {
         let (name, clock) = (Arc::from(name), Clock::tokio());
         Self(Arc::new(Shared {
@@ -50,6 +49,14 @@ impl Fallback {
             clock,
             observers: Observers::default(),
         }))
+    }
+
+    fn answers_for(&self, outcome: &Outcome<'_>) -> bool {
+        match self.0.on.matches(outcome) {
+            Match::Named => true,
+            Match::Negated => went_wrong(outcome),
+            Match::No => false,
+        }
     }
 
     /// Its name.
@@ -61,6 +68,10 @@ impl Fallback {
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         self.0.observers.add(observer);
     }
+}
+
+fn went_wrong(outcome: &Outcome<'_>) -> bool {
+    outcome.verdict() == Verdict::Failure || outcome.rejected().is_some()
 }
 
 impl PerKey for Fallback {
@@ -122,7 +133,7 @@ impl Policy for Fallback {
 
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
         // The answer itself comes by here too, and is not answered for again.
-        if !std::mem::take(&mut pass.inside) || !self.0.on.test(outcome) {
+        if !std::mem::take(&mut pass.inside) || !self.answers_for(outcome) {
             return Next::Done;
         }
         self.0

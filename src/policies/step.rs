@@ -96,7 +96,7 @@ pub trait Policy: Clone + Send + Sync + 'static {
         self.refuse(by, pass, ask)
     }
 
-    /// Something is pending for the first time since a step: until when may it be?
+    /// Something is pending for the first time since a step, or held to the end of a body: until when may it be?
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         let _ = (pass, now);
         None

@@ -85,7 +85,7 @@ impl TimeoutConfig {
 /// Put it around a service with [`TimeoutLayer`](crate::TimeoutLayer), into a [`Stack`](crate::Stack), or
 /// around an async function with `run`. It covers everything below it: queues, waits, attempts. The limit
 /// counts from when the call is first pending, which is its first poll; a call that is ready at once arms no
-/// timer.
+/// timer. Where it covers the body of a response, and the head is there at once, it counts from the head.
 ///
 /// # Cancel safety
 ///

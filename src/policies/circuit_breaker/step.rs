@@ -31,9 +31,9 @@ enum Watch {
     Out,
     /// Not at all so far: slow calls are not looked at, and it was never pending.
     Not,
-    /// By the stopwatch, until it is pending.
+    /// By the stopwatch, until it is pending or held.
     Stopwatch,
-    /// By the clock, since it was pending.
+    /// By the clock, since it was pending or held.
     Clock,
 }
 
