@@ -66,6 +66,7 @@ pub use crate::{
             OpenConfig, Permit, SlowCallConfig, StayEnd, WindowConfig,
         },
         fallback::{Fallback, FallbackPass},
+        in_force::InForce,
         per_key::PerKey,
         retry::{
             BudgetChoice, Retry, RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot, RetryConfig, RetryPass,

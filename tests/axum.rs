@@ -6,6 +6,7 @@
 mod example;
 
 use std::{
+    convert::Infallible,
     future::pending,
     net::SocketAddr,
     sync::{
@@ -24,10 +25,10 @@ use axum::{
     routing::{any, get, put},
 };
 use buttress::{
-    Backoff, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, Rejected, RejectedKind, RetryConfig,
-    Stack, TimeoutConfig,
+    AdaptLayer, Backoff, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, Rejected, RejectedKind,
+    RetryConfig, Stack, TimeoutConfig,
     axum::PolicyLayer,
-    http::{AttemptsMade, HoldUntil, HttpExchange},
+    http::{AttemptsMade, HoldUntil, HttpExchange, ReplayBodies},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, channel::Channel};
@@ -41,7 +42,7 @@ use tokio::{
     sync::{Barrier, mpsc},
     time::timeout,
 };
-use tower::util::MapResponseLayer;
+use tower::{Layer, ServiceExt, service_fn, util::MapResponseLayer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -502,6 +503,32 @@ async fn a_retry_handles_a_request_again_with_its_body() {
     );
     assert_eq!(text(response).await, "x".repeat(1024));
     assert_eq!(times.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_in_a_handler_knows_the_limit_of_the_layer_around_it() {
+    let total = TimeoutConfig::new(Duration::from_secs(2)).build("total").unwrap();
+    let retry = RetryConfig::new().build("upstream").unwrap();
+    let upstream = Stack::builder()
+        .retry(retry)
+        .build()
+        .unwrap()
+        .prepare(ReplayBodies::new())
+        .exchange(HttpExchange::client())
+        .layer(AdaptLayer::new().layer(service_fn(async |_| {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let busy = (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "2")]);
+            Ok::<_, Infallible>(busy.into_response())
+        })));
+    let handler = get(async move |request: Request| {
+        let answer = upstream.clone().oneshot(request).await;
+        answer.map_or(StatusCode::INTERNAL_SERVER_ERROR, |answer| answer.status())
+    });
+    let router = Router::new()
+        .route("/", handler)
+        .layer(PolicyLayer::new(Stack::builder().timeout(total).build().unwrap()));
+    let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+    assert_eq!(response.status(), 503, "two seconds more would end in 504");
 }
 
 #[test]

@@ -14,12 +14,13 @@ use crate::{
         attempts::{AskAttempts, Attempts},
         dropping,
         held::Held,
+        in_force,
         timer::{NoTimer, Timed, Timer},
     },
     policies::step::{Expired, Next, Policy, Step},
     vocabulary::{
         clock::Now,
-        outcome::Outcome,
+        outcome::{Advice, Outcome},
         rejected::{Reason, Rejected},
     },
 };
@@ -182,16 +183,39 @@ impl<A: Attempts> Driven<A> {
 impl<A: Attempts> Future for Driven<A> {
     type Output = Result<A::Given, A::Error>;
 
+    /// Policies further in need not know the limits of a call that was not pending so far: telling them would cost as
+    /// much as a timeout does.
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if A::Policy::LIMITS && self.progress == Progress::Pended {
+            self.poll_limited(cx)
+        } else {
+            self.poll_attempt::<false>(cx)
+        }
+    }
+}
+
+impl<A: Attempts> Driven<A> {
+    #[inline(never)]
+    fn poll_limited(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<A::Given, A::Error>> {
+        self.poll_attempt::<true>(cx)
+    }
+
     /// An attempt that succeeds at once is settled right here, and its response goes from the service into the
     /// caller's hands without a stop in memory; everything else goes on in `poll_on`.
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    #[inline(always)]
+    fn poll_attempt<const LIMITED: bool>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<A::Given, A::Error>> {
         let this = self.as_mut().project();
         let StageProjection::Calling { future } = this.stage.project() else {
             return self.poll_on(cx, Polled::Between);
         };
         *this.running = Running::Yes;
+        let limited = LIMITED.then(|| in_force::under(this.attempts.policy(), this.pass));
         let polled = future.poll(cx);
+        drop(limited);
         *this.running = Running::No;
         let judges = A::Policy::JUDGES || A::DEFERS;
         let policy = this.attempts.policy();
@@ -253,7 +277,9 @@ impl<A: Attempts> Driven<A> {
         let polled = match this.stage.project() {
             StageProjection::Calling { future } => {
                 *this.running = Running::Yes;
+                let limited = in_force::under(this.attempts.policy(), this.pass);
                 let polled = future.poll(cx);
+                drop(limited);
                 *this.running = Running::No;
                 polled.map(Some)
             }
@@ -273,7 +299,9 @@ impl<A: Attempts> Driven<A> {
         let step = match this.stage.project() {
             StageProjection::Answering { future } => {
                 *this.running = Running::Yes;
+                let limited = in_force::under(attempts.policy(), this.pass);
                 let polled = future.poll(cx);
+                drop(limited);
                 *this.running = Running::No;
                 return polled.map(Some);
             }
@@ -444,6 +472,13 @@ fn leave<A: Attempts>(
             Outcome::success()
         };
         let repeatable = may_repeat && outcome.is_repeatable() && this.attempts.can_repeat();
+        let outcome = match outcome.advice() {
+            Advice::RetryAfter(_) => {
+                let left = outcome.time_left().into_iter().chain(in_force::time_left());
+                outcome.with_time_left(left.min())
+            }
+            Advice::Stop | Advice::Retry => outcome,
+        };
         this.attempts
             .policy()
             .leave(this.pass, &outcome.with_repeatable(repeatable))

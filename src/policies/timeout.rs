@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     policies::{
+        in_force::InForce,
         per_key::{PerKey, is_only_handle, keyed_name},
         step::{Ask, Expired, Next, Policy, Step},
     },
@@ -215,6 +216,8 @@ impl Policy for Timeout {
 
     const JUDGES: bool = false;
 
+    const LIMITS: bool = true;
+
     fn name(&self) -> &Arc<str> {
         &self.0.name
     }
@@ -243,6 +246,17 @@ impl Policy for Timeout {
             Phase::Timed => {}
         }
         Some(Timestamp::from_nanos(pass.deadline))
+    }
+
+    #[inline(always)]
+    fn in_force(&self, pass: &Self::Pass) -> InForce {
+        match pass.phase {
+            Phase::Out => InForce::NONE,
+            Phase::Untimed => InForce::untimed(pass.limit),
+            // Another clock says nothing to those who ask.
+            Phase::Timed if !self.0.clock.is_tokio() => InForce::NONE,
+            Phase::Timed => InForce::until(Timestamp::from_nanos(pass.deadline)),
+        }
     }
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {

@@ -122,6 +122,11 @@ impl Clock {
         (Self(Source::Manual(Arc::clone(&now))), ClockHand(now))
     }
 
+    /// Whether it is Tokio's.
+    pub(crate) const fn is_tokio(&self) -> bool {
+        matches!(self.0, Source::Tokio)
+    }
+
     /// The time now.
     #[inline]
     pub fn now(&self) -> Timestamp {

@@ -12,6 +12,7 @@ use crate::{
         bulkhead::Bulkhead,
         circuit_breaker::CircuitBreaker,
         fallback::Fallback,
+        in_force::InForce,
         per_key::PerKey,
         retry::Retry,
         step::{Ask, Expired, Next, Policy, Refuser, Step},
@@ -173,6 +174,19 @@ macro_rules! policies {
                 match (self, pass) {
                     $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.pended(pass, now),)*
                     _ => None,
+                }
+            }
+
+            /// Whether it limits what it guards.
+            pub(super) fn limits(&self) -> bool {
+                match self { $(Self::$kind(_) => <$kind as Policy>::LIMITS,)* }
+            }
+
+            #[inline]
+            pub(super) fn in_force(&self, pass: &AnyPass) -> InForce {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.in_force(pass),)*
+                    _ => InForce::NONE,
                 }
             }
 

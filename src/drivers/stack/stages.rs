@@ -14,6 +14,7 @@ use super::{
 use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
     policies::{
+        in_force::InForce,
         per_key::{PerKey, is_only_handle, keyed_name},
         step::{Ask, Expired, Next, Policy, Refuser, Step},
     },
@@ -38,6 +39,8 @@ struct List {
     clock: Clock,
     /// Whether no stage sees outcomes by rules of its own.
     is_plain: bool,
+    /// Which stages limit what they guard, as bits counted from the outermost.
+    limiting: u32,
     /// Whether another list may take the place of this one.
     reloads: bool,
     succession: Succession<List>,
@@ -91,6 +94,14 @@ impl StackPass {
             None => &mut self.more.get_or_insert_default()[stage - INLINE],
         }
     }
+
+    #[inline]
+    fn get(&self, stage: usize) -> Option<&AnyPass> {
+        match stage.checked_sub(INLINE) {
+            None => self.inline.get(stage),
+            Some(stage) => self.more.as_ref()?.get(stage),
+        }
+    }
 }
 
 impl StackPass {
@@ -137,11 +148,16 @@ impl Stages {
             .find(|stage| stage.policy.kind() != PolicyKind::Fallback)
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
         let is_plain = stages.iter().all(|stage| stage.rules.is_none());
+        let limiting = stages
+            .iter()
+            .rev()
+            .fold(0, |bits, stage| bits << 1 | u32::from(stage.policy.limits()));
         Self(Arc::new(List {
             stages: stages.into(),
             name,
             clock,
             is_plain,
+            limiting,
             reloads,
             succession: Succession::default(),
         }))
@@ -303,6 +319,8 @@ impl Policy for Stages {
 
     const JUDGES: bool = true;
 
+    const LIMITS: bool = true;
+
     fn name(&self) -> &Arc<str> {
         &self.0.name
     }
@@ -370,6 +388,19 @@ impl Policy for Stages {
             .min()
     }
 
+    #[inline]
+    fn in_force(&self, pass: &StackPass) -> InForce {
+        let (mut limits, mut limiting) = (InForce::NONE, self.0.limiting);
+        while limiting != 0 {
+            let at = limiting.trailing_zeros() as usize;
+            limiting &= limiting - 1;
+            if let (Some(stage), Some(pass)) = (self.0.stages.get(at), pass.get(at)) {
+                limits = limits.and(stage.policy.in_force(pass));
+            }
+        }
+        limits
+    }
+
     /// The innermost first, as nested futures would: what it makes of its deadline may yet meet the outer one.
     fn expire(&self, pass: &mut StackPass, now: Timestamp) -> Expired {
         for at in (0..usize::from(pass.depth)).rev() {
@@ -398,7 +429,8 @@ impl Policy for Stages {
             at -= 1;
             let next = match outcome.advice() {
                 Advice::RetryAfter(_) => {
-                    let timely = outcome.with_time_left(self.time_left(pass, at));
+                    let left = outcome.time_left().into_iter().chain(self.time_left(pass, at));
+                    let timely = outcome.with_time_left(left.min());
                     self.0.stages[at].leave(pass.at(at), &timely)
                 }
                 Advice::Stop | Advice::Retry => self.0.stages[at].leave(pass.at(at), outcome),
