@@ -43,9 +43,9 @@ pub use crate::{
     drivers::{
         adapt::{AdaptFuture, AdaptLayer, AdaptService},
         answer::{Answer, AnswerBy, AnswerFrom, AnswerWith, NoAnswer},
-        attempts::{Attempts, ServiceAttempts},
+        attempts::{Attempts, Guarded, ServiceAttempts},
         builder_ext::ServiceBuilderExt,
-        driven::Driven,
+        driven::{Driven, DrivenBy},
         exchange::{Exchange, JudgeBy, LimitBy, NoteBy, Plain},
         function::AsyncFunction,
         held::Held,

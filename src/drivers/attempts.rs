@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -23,10 +24,17 @@ use crate::{
     vocabulary::{error::HoldsRejected, outcome::Outcome, predicate::Rules, rejected::Rejected},
 };
 
-/// One call as the driver sees it: it makes attempts, judges their results and gives one to the caller.
-pub trait Attempts: Sized {
-    /// What guards the call.
+/// What is guarded, and by what.
+pub trait Guarded {
+    /// What guards it.
     type Policy: Timed;
+
+    /// The policy.
+    fn policy(&self) -> &Self::Policy;
+}
+
+/// One call as the driver sees it: it makes attempts, judges their results and gives one to the caller.
+pub trait Attempts: Guarded + Sized {
     /// What an attempt responds.
     type Response;
     /// What an attempt fails with, and what holds rejections.
@@ -45,9 +53,6 @@ pub trait Attempts: Sized {
 
     /// Whether an attempt may wait in a queue.
     const MAY_WAIT: bool;
-
-    /// The policy.
-    fn policy(&self) -> &Self::Policy;
 
     /// The limit that the call wants for a timeout.
     fn limit(&self, timeout: &str) -> Option<Duration>;
@@ -176,15 +181,24 @@ impl<S, P: fmt::Debug, X, R: Renew<S>, A> fmt::Debug for Guarding<S, P, X, R, A>
 }
 
 /// The attempts of a call to a guarded service.
-pub struct ServiceAttempts<S, Req, P, X, R, A>
-where
-    S: Service<R::Sent>,
-    R: Replay<Req> + Renew<S>,
-    X: Exchange<Req, S::Response, S::Error>,
-{
+///
+/// `Facts` are those that the exchange `X` took from a request `Req`, and `Kept` what `R` keeps of it.
+pub struct ServiceAttempts<S, Req, P, X, R: Renew<S>, A, Facts, Kept> {
     pub(crate) guarding: Arc<Guarding<S, P, X, R, A>>,
-    pub(crate) facts: X::Facts,
-    pub(crate) kept: R::Kept,
+    pub(crate) facts: Facts,
+    pub(crate) kept: Kept,
+    pub(crate) of: PhantomData<fn(Req)>,
+}
+
+impl<S, Req, P: Timed, X, R: Renew<S>, A, Facts, Kept> Guarded
+    for ServiceAttempts<S, Req, P, X, R, A, Facts, Kept>
+{
+    type Policy = P;
+
+    #[inline]
+    fn policy(&self) -> &P {
+        &self.guarding.policy
+    }
 }
 
 /// An attempt of a call to a guarded service, waiting to be made.
@@ -195,7 +209,7 @@ pub struct NextCall<S, Req> {
     pub(crate) request: Option<Req>,
 }
 
-impl<S, Req, P, X, R, A> Attempts for ServiceAttempts<S, Req, P, X, R, A>
+impl<S, Req, P, X, R, A> Attempts for ServiceAttempts<S, Req, P, X, R, A, X::Facts, R::Kept>
 where
     S: Service<R::Sent>,
     S::Error: HoldsRejected,
@@ -204,7 +218,6 @@ where
     X: Exchange<Req, S::Response, S::Error>,
     A: Answer<X::Facts, S::Response, S::Error>,
 {
-    type Policy = P;
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -214,11 +227,6 @@ where
 
     const DEFERS: bool = X::DEFERS;
     const MAY_WAIT: bool = R::RENEWS;
-
-    #[inline]
-    fn policy(&self) -> &P {
-        &self.guarding.policy
-    }
 
     #[inline]
     fn limit(&self, timeout: &str) -> Option<Duration> {
@@ -304,11 +312,8 @@ where
     }
 }
 
-impl<S, Req, P: fmt::Debug, X, R, A> fmt::Debug for ServiceAttempts<S, Req, P, X, R, A>
-where
-    S: Service<R::Sent>,
-    R: Replay<Req> + Renew<S>,
-    X: Exchange<Req, S::Response, S::Error>,
+impl<S, Req, P: fmt::Debug, X, R: Renew<S>, A, Facts, Kept> fmt::Debug
+    for ServiceAttempts<S, Req, P, X, R, A, Facts, Kept>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceAttempts")

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     drivers::{
-        attempts::{AskAttempts, Attempts},
+        attempts::{AskAttempts, Attempts, Guarded},
         dropping,
         held::Held,
         in_force,
@@ -26,14 +26,23 @@ use crate::{
 };
 
 type ResultOf<A> = Result<<A as Attempts>::Response, <A as Attempts>::Error>;
-type PassOf<A> = <<A as Attempts>::Policy as Policy>::Pass;
-type CallingTimer<A> = <<A as Attempts>::Policy as Timed>::Calling;
+type PassOf<A> = <<A as Guarded>::Policy as Policy>::Pass;
+type CallingTimer<A> = <<A as Guarded>::Policy as Timed>::Calling;
 type BetweenOf<A> = Pin<Box<Between<<A as Attempts>::Next, BetweenTimer<A>>>>;
 type StageOf<A> = Stage<<A as Attempts>::Future, <A as Attempts>::Answering, BetweenOf<A>>;
-type BetweenTimer<A> = <<A as Attempts>::Policy as Timed>::Between;
+type BetweenTimer<A> = <<A as Guarded>::Policy as Timed>::Between;
+type ProjectionOf<'a, A> =
+    DrivenProjection<'a, A, <A as Attempts>::Future, <A as Attempts>::Answering, <A as Attempts>::Next>;
+
+/// The call that makes these attempts.
+pub type DrivenBy<A> = Driven<A, <A as Attempts>::Future, <A as Attempts>::Answering, <A as Attempts>::Next>;
 
 pin_project! {
-    /// A guarded call.
+    /// A guarded call: `A` makes its attempts, each an `F`; `G` is the answer of a fallback, and `N` an attempt that waits.
+    ///
+    /// These are parameters, and not types that belong to `A`, because a call is held across an `.await`: whether that is
+    /// `Send` must be seen without the bound on the service's error, which for a `BoxError` would fail there
+    /// (rust-lang/rust#110338).
     ///
     /// # Panics
     ///
@@ -44,9 +53,9 @@ pin_project! {
     /// Dropping it drops what is pending and returns everything that the call holds, at once.
     #[project = DrivenProjection]
     #[must_use = "futures do nothing unless polled"]
-    pub struct Driven<A: Attempts> {
+    pub struct Driven<A: Guarded, F, G, N> {
         #[pin]
-        stage: StageOf<A>,
+        stage: Stage<F, G, Pin<Box<Between<N, BetweenTimer<A>>>>>,
         #[pin]
         timer: CallingTimer<A>,
         pass: PassOf<A>,
@@ -57,7 +66,7 @@ pin_project! {
         running: Running,
     }
 
-    impl<A: Attempts> PinnedDrop for Driven<A> {
+    impl<A: Guarded, F, G, N> PinnedDrop for Driven<A, F, G, N> {
         fn drop(this: Pin<&mut Self>) {
             if this.progress != Progress::Over {
                 abandon(this.project());
@@ -125,7 +134,7 @@ enum Wait {
     ReadyToResume,
 }
 
-impl<A: Attempts> Driven<A> {
+impl<A: Attempts> DrivenBy<A> {
     #[inline(always)]
     fn new(attempts: A, pass: PassOf<A>, stage: StageOf<A>) -> Self {
         let timer = CallingTimer::<A>::default();
@@ -180,7 +189,7 @@ impl<A: Attempts> Driven<A> {
     }
 }
 
-impl<A: Attempts> Future for Driven<A> {
+impl<A: Attempts> Future for DrivenBy<A> {
     type Output = Result<A::Given, A::Error>;
 
     /// Policies further in need not know the limits of a call that was not pending so far: telling them would cost as
@@ -195,7 +204,7 @@ impl<A: Attempts> Future for Driven<A> {
     }
 }
 
-impl<A: Attempts> Driven<A> {
+impl<A: Attempts> DrivenBy<A> {
     #[inline(never)]
     fn poll_limited(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<A::Given, A::Error>> {
         self.poll_attempt::<true>(cx)
@@ -248,7 +257,7 @@ enum Polled<R> {
     Left(R, Next),
 }
 
-impl<A: Attempts> Driven<A> {
+impl<A: Attempts> DrivenBy<A> {
     #[inline(never)]
     fn poll_on(
         mut self: Pin<&mut Self>,
@@ -426,7 +435,7 @@ impl<A: Attempts> Driven<A> {
 /// The call is dropped before its caller has a result.
 #[cold]
 #[inline(never)]
-fn abandon<A: Attempts>(mut this: DrivenProjection<'_, A>) {
+fn abandon<A: Guarded, F, G, N>(mut this: DrivenProjection<'_, A, F, G, N>) {
     // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
     this.stage.set(Stage::Refused { rejected: None });
     let why = dropping::cause(*this.running == Running::Yes);
@@ -460,7 +469,7 @@ fn poll_expired<P: Policy, T: Timer>(
 
 /// Lets the policy leave with a result, and does what follows. `may_repeat`: whether another attempt is possible.
 fn leave<A: Attempts>(
-    this: DrivenProjection<'_, A>,
+    this: ProjectionOf<'_, A>,
     result: ResultOf<A>,
     may_repeat: bool,
 ) -> Option<Result<A::Given, A::Error>> {
@@ -488,7 +497,7 @@ fn leave<A: Attempts>(
 
 /// Does what follows a result: gives it to the caller, or makes another attempt or answer (`None`).
 fn follow<A: Attempts>(
-    mut this: DrivenProjection<'_, A>,
+    mut this: ProjectionOf<'_, A>,
     mut result: ResultOf<A>,
     next: Next,
 ) -> Option<Result<A::Given, A::Error>> {
@@ -506,7 +515,7 @@ fn follow<A: Attempts>(
         }
         Next::Again => {
             if let Some(next) = this.attempts.prepare() {
-                this.stage.set(Driven::<A>::between(next, Wait::Time));
+                this.stage.set(DrivenBy::<A>::between(next, Wait::Time));
                 return None;
             }
             // It said that it could make another attempt, and cannot: what lies outside of the retry is left by the
@@ -549,9 +558,9 @@ fn not_ready<A: Attempts>(attempts: &A) -> Rejected {
     )
 }
 
-impl<A> fmt::Debug for Driven<A>
+impl<A, F, G, N> fmt::Debug for Driven<A, F, G, N>
 where
-    A: Attempts + fmt::Debug,
+    A: Guarded + fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driven")

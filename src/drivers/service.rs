@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -15,7 +16,7 @@ use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
         attempts::{AskAttempts, Guarding, NextCall, ServiceAttempts},
-        driven::Driven,
+        driven::DrivenBy,
         exchange::{Exchange, Plain},
         replay::{Once, Renew, Replay},
         timer::Timed,
@@ -229,7 +230,7 @@ where
 {
     type Response = X::Response<P>;
     type Error = S::Error;
-    type Future = Driven<ServiceAttempts<S, Req, P, X, R, A>>;
+    type Future = GuardFuture<S, Req, P, X, R, A>;
 
     /// Ready when the inner service is, or when the policy would refuse anyway. Nothing is reserved: admission
     /// happens in the call.
@@ -259,6 +260,7 @@ where
             guarding,
             facts,
             kept,
+            of: PhantomData,
         };
         let mut pass = P::Pass::default();
         let policy = &self.guarding.policy;
@@ -278,7 +280,7 @@ where
 #[inline(always)]
 pub(crate) fn arrive<S, Req, P, X, R, A>(
     inner: &mut S,
-    attempts: ServiceAttempts<S, Req, P, X, R, A>,
+    attempts: CallAttempts<S, Req, P, X, R, A>,
     pass: P::Pass,
     step: Step,
     request: R::Sent,
@@ -300,7 +302,7 @@ where
             let future = inner.call(request);
             let pass = std::mem::take(&mut entered.pass);
             std::mem::forget(entered);
-            Driven::calling(attempts, pass, future)
+            DrivenBy::calling(attempts, pass, future)
         }
         Step::Queue => {
             let service = R::release(inner);
@@ -309,9 +311,9 @@ where
                 ready: false,
                 request: Some(request),
             };
-            Driven::queued(attempts, pass, next)
+            DrivenBy::queued(attempts, pass, next)
         }
-        Step::Refused(rejected) => Driven::refused(attempts, pass, rejected),
+        Step::Refused(rejected) => DrivenBy::refused(attempts, pass, rejected),
     }
 }
 
@@ -348,6 +350,22 @@ fn panicked<P: Policy>(policy: &P, mut pass: P::Pass) {
     policy.abandon(&mut pass, Abandoned::Panicked);
 }
 
+/// The attempts of a call to a guarded service.
+pub(crate) type CallAttempts<S, Req, P, X, R, A> = ServiceAttempts<
+    S,
+    Req,
+    P,
+    X,
+    R,
+    A,
+    <X as Exchange<
+        Req,
+        <S as Service<<R as Replay<Req>>::Sent>>::Response,
+        <S as Service<<R as Replay<Req>>::Sent>>::Error,
+    >>::Facts,
+    <R as Replay<Req>>::Kept,
+>;
+
 /// The future of a call to a guarded service.
 pub type GuardFuture<S, Req, P, X = Plain, R = Once, A = NoAnswer> =
-    Driven<ServiceAttempts<S, Req, P, X, R, A>>;
+    DrivenBy<CallAttempts<S, Req, P, X, R, A>>;
