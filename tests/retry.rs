@@ -413,6 +413,128 @@ async fn a_list_of_what_it_is_not_retries_no_success() {
     );
 }
 
+/// How calls gave up since this was asked before. None may have recovered.
+fn gave_up(events: &Events) -> Vec<(u32, GaveUp)> {
+    let gave_up = events.take().into_iter().filter_map(|what| match what {
+        What::GaveUp { attempts, why } => Some((attempts, why)),
+        What::Recovered { .. } => panic!("nothing succeeded"),
+        _ => None,
+    });
+    gave_up.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_nothing_advises_to_retry_is_told_after_retries_and_without_any() {
+    let (retry, events) = build(config().max_attempts(9));
+    let layer = RetryLayer::new(retry.clone()).stop_on(Predicate::error::<io::Error>());
+    let script = Script::new([Err(Failed.into()), Err(Failed.into()), Err(reset().into())]);
+    assert!(send(&layer, &script).await.0.unwrap_err().is::<io::Error>());
+    let after = ms(100);
+    assert_eq!(
+        events.take(),
+        [
+            What::Retrying { attempt: 1, after },
+            What::Retrying { attempt: 2, after },
+            What::GaveUp {
+                attempts: 3,
+                why: GaveUp::NotAdvised
+            },
+        ]
+    );
+    assert_eq!(attempts(&layer, reset()).await, 1);
+    assert_eq!(gave_up(&events), [(1, GaveUp::NotAdvised)]);
+
+    // A refusal of which it is the first attempt is no failure of the call's; the refuser tells of it.
+    let refused = CircuitBreakerLayer::new(open_breaker()).layer(Script::failing(0));
+    RetryLayer::new(retry.clone())
+        .layer(refused)
+        .oneshot(1)
+        .await
+        .unwrap_err();
+    assert_eq!(events.take(), []);
+
+    let breaker = CircuitBreakerConfig::new().consecutive_failures(2);
+    let breaker = breaker.build("inventory").unwrap();
+    let opening = CircuitBreakerLayer::new(breaker).layer(Script::failing(9));
+    RetryLayer::new(retry)
+        .layer(opening)
+        .oneshot(1)
+        .await
+        .unwrap_err();
+    assert_eq!(gave_up(&events), [(3, GaveUp::NotAdvised)]);
+}
+
+/// Answers as its script says, and is not ready again after that.
+#[derive(Clone)]
+struct Closing(Script);
+
+impl Service<u32> for Closing {
+    type Response = u32;
+    type Error = BoxError;
+    type Future = Ready<Reply>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.0.calls() > 0 {
+            return Poll::Ready(Err("closed".into()));
+        }
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: u32) -> Ready<Reply> {
+        self.0.call(request)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_cannot_be_made_is_told_and_costs_no_budget() {
+    let budgeted = || build(config().budget(RetryBudgetConfig::new()));
+    let retries = |retry: &Retry| retry.budget().unwrap().snapshot().retries;
+    for walked in [false, true] {
+        let (retry, events) = budgeted();
+        let closing = Closing(Script::failing(9));
+        let service = if walked {
+            let stack = Stack::builder().retry(retry.clone()).build().unwrap();
+            Boxed::new(stack.layer(closing))
+        } else {
+            Boxed::new(RetryLayer::new(retry.clone()).layer(closing))
+        };
+        assert_eq!(service.oneshot(1).await.unwrap_err().to_string(), "closed");
+        assert_eq!(gave_up(&events), [(1, GaveUp::NotReady)]);
+        assert_eq!(retries(&retry), 0);
+
+        let (retry, events) = budgeted();
+        let (hook, letter) = (Numbering { again: None }, Letter { copies: 3 });
+        let error = if walked {
+            let stack = Stack::builder()
+                .retry(retry.clone())
+                .build()
+                .unwrap()
+                .prepare(hook);
+            stack.layer(Script::failing(9)).oneshot(letter).await
+        } else {
+            let layer = RetryLayer::new(retry.clone()).prepare(hook);
+            layer.layer(Script::failing(9)).oneshot(letter).await
+        };
+        assert!(error.unwrap_err().is::<Failed>());
+        assert_eq!(gave_up(&events), [(1, GaveUp::NotRepeatable)]);
+        assert_eq!(retries(&retry), 0);
+    }
+    // Nor one whose caller goes while it waits; one whose caller goes while it is made was made.
+    let (retry, events) = budgeted();
+    let lab = Lab::new();
+    let mut service = RetryLayer::new(retry.clone()).layer(lab.clone());
+    for (wait, spent) in [(99, 0), (100, 1)] {
+        let mut call = Call::pending(&mut service, 1);
+        lab.order(1, Order::Fail);
+        assert!(call.poll().is_pending());
+        advance(wait).await;
+        assert!(call.poll().is_pending());
+        drop(call);
+        assert_eq!(retries(&retry), spent);
+    }
+    assert_eq!(gave_up(&events), [], "the calls were abandoned");
+}
+
 #[tokio::test(start_paused = true)]
 async fn lists_work_in_a_stack_as_in_a_layer() {
     let rules = Rules::new()

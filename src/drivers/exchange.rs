@@ -17,6 +17,55 @@ use crate::{
 /// The default, [`Plain`], costs nothing. Others know a protocol: they look at statuses and headers, and they
 /// may put the verdict off to the end of the response's body, which then carries what the call
 /// [holds](Held).
+///
+/// [`JudgeBy`], [`LimitBy`] and [`NoteBy`] are made of one closure each, for what needs no more. A protocol is an
+/// exchange of its own:
+///
+/// ```
+/// use buttress::{BoxError, Exchange, Held, HoldsRejected, Outcome, Policy};
+///
+/// struct Command {
+///     idempotent: bool,
+/// }
+///
+/// struct Reply {
+///     busy: bool,
+/// }
+///
+/// #[derive(Clone)]
+/// struct Protocol;
+///
+/// impl<E: HoldsRejected> Exchange<Command, Reply, E> for Protocol {
+///     /// Whether it may be sent twice.
+///     type Facts = bool;
+///     type Response<P: Policy> = Reply;
+///
+///     fn facts(&self, command: &Command) -> bool {
+///         command.idempotent
+///     }
+///
+///     fn judge<'a>(&self, idempotent: &bool, result: Result<&'a Reply, &'a E>) -> Outcome<'a> {
+///         let outcome = match result {
+///             Ok(reply) if reply.busy => Outcome::failure(),
+///             Ok(_) => Outcome::success(),
+///             Err(error) => Outcome::of_error(error),
+///         };
+///         outcome.with_repeatable(*idempotent)
+///     }
+///
+///     fn give<P: Policy>(&self, _: &bool, reply: Reply) -> Reply {
+///         reply
+///     }
+///
+///     fn carry<P: Policy>(&self, _: &bool, reply: Reply, held: Held<P>) -> Reply {
+///         // It defers no verdict, so that nothing is ever held. One that does gives a response with `held` inside.
+///         held.settle(&Outcome::success());
+///         reply
+///     }
+/// }
+/// # fn assert_exchange<X: Exchange<Command, Reply, BoxError>>(_: X) {}
+/// # assert_exchange(Protocol);
+/// ```
 pub trait Exchange<Req, Res, Err>: Send + Sync + 'static {
     /// What is taken from a request before it is sent.
     type Facts;
@@ -98,12 +147,42 @@ impl<Req, Res, Err: HoldsRejected> Exchange<Req, Res, Err> for Plain {
     gives_as_it_is!(Req, Err);
 }
 
-/// An exchange that judges by a closure over the result; see `judge_by` of the layers.
+/// An exchange that judges by a closure over the result: `Fn(Result<&Res, &Err>) -> Verdict`. The layers make it by
+/// `judge_by`.
 ///
 /// A failure is retried and a success is not. Rejections by this crate's policies are not shown to the closure
 /// and are judged as by [`Plain`].
+///
+/// ```
+/// use buttress::{BoxError, CircuitBreaker, JudgeBy, Retry, Stack, Verdict};
+/// use tower::{Layer, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let breaker = CircuitBreaker::with_defaults("stock")?;
+/// let stack = Stack::builder().circuit_breaker(breaker.clone()).build()?;
+/// let by_status = JudgeBy::new(|result: Result<&u16, &BoxError>| match result {
+///     Ok(status) if *status < 500 => Verdict::Success,
+///     _ => Verdict::Failure,
+/// });
+/// let service = stack.exchange(by_status).layer(service_fn(async |(): ()| Ok::<_, BoxError>(503_u16)));
+/// service.oneshot(()).await?;
+/// assert_eq!(breaker.snapshot().failed, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub struct JudgeBy<F>(pub(crate) F);
+pub struct JudgeBy<F>(F);
+
+impl<F> JudgeBy<F> {
+    /// Judges by this closure.
+    pub const fn new<Res, Err>(judge: F) -> Self
+    where
+        F: Fn(Result<&Res, &Err>) -> Verdict,
+    {
+        Self(judge)
+    }
+}
 
 impl<F, Req, Res, Err> Exchange<Req, Res, Err> for JudgeBy<F>
 where
@@ -132,9 +211,42 @@ where
     gives_as_it_is!(Req, Err);
 }
 
-/// An exchange that lets a closure choose the limit of each request; see `limit_by` of the layers.
+/// An exchange that lets a closure choose the limit of each request: `Fn(&Req) -> Option<Duration>`, where `None` is the
+/// timeout's own limit. A [`TimeoutLayer`](crate::TimeoutLayer) makes it by `limit_by`; in a [`Stack`](crate::Stack) it
+/// holds for every timeout.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress::{BoxError, LimitBy, Stack, Timeout};
+/// use tower::{Layer, service_fn};
+///
+/// struct Query {
+///     patience: Option<Duration>,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let stack = Stack::builder().timeout(Timeout::with_defaults("db")?).build()?;
+/// let service = stack
+///     .exchange(LimitBy::new(|query: &Query| query.patience))
+///     .layer(service_fn(async |_: Query| Ok::<_, BoxError>("rows")));
+/// let patience = Some(Duration::from_millis(50));
+/// assert_eq!(service.oneshot(Query { patience }).await?, "rows");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub struct LimitBy<F>(pub(crate) F);
+pub struct LimitBy<F>(F);
+
+impl<F> LimitBy<F> {
+    /// Lets this closure choose.
+    pub const fn new<Req>(limit: F) -> Self
+    where
+        F: Fn(&Req) -> Option<Duration>,
+    {
+        Self(limit)
+    }
+}
 
 impl<F, Req, Res, Err> Exchange<Req, Res, Err> for LimitBy<F>
 where
@@ -159,9 +271,37 @@ where
     gives_as_it_is!(Req, Err);
 }
 
-/// An exchange that keeps what a closure takes from the request, for a fallback's answer.
+/// An exchange that keeps what a closure takes from the request, `Fn(&Req) -> T`, for a fallback's
+/// [`Answer`](crate::Answer). A [`FallbackLayer`](crate::FallbackLayer) makes it by itself; a [`Stack`](crate::Stack)
+/// is given it:
+///
+/// ```
+/// use buttress::{AnswerBy, BoxError, Fallback, NoteBy, Stack};
+/// use tower::{Layer, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let apologize = AnswerBy(|name: &String, _: Result<String, BoxError>| Ok(format!("sorry, {name}")));
+/// let stack = Stack::builder().fallback(Fallback::new("greetings"), apologize).build()?;
+/// let service = stack
+///     .exchange(NoteBy::new(|name: &String| name.clone()))
+///     .layer(service_fn(async |_: String| Err::<String, BoxError>("asleep".into())));
+/// assert_eq!(service.oneshot("Ada".to_owned()).await?, "sorry, Ada");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub struct NoteBy<F>(pub(crate) F);
+pub struct NoteBy<F>(F);
+
+impl<F> NoteBy<F> {
+    /// Keeps what this closure takes.
+    pub const fn new<Req, T>(note: F) -> Self
+    where
+        F: Fn(&Req) -> T,
+    {
+        Self(note)
+    }
+}
 
 impl<F, T, Req, Res, Err> Exchange<Req, Res, Err> for NoteBy<F>
 where

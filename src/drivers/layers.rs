@@ -107,7 +107,7 @@ impl<P, R, A> GuardLayer<P, Plain, R, A> {
     where
         F: Fn(Result<&Res, &Err>) -> Verdict,
     {
-        self.exchange(JudgeBy(judge))
+        self.exchange(JudgeBy::new(judge))
     }
 }
 
@@ -123,7 +123,7 @@ impl TimeoutLayer {
     where
         F: Fn(&Req) -> Option<Duration>,
     {
-        self.exchange(LimitBy(limit))
+        self.exchange(LimitBy::new(limit))
     }
 }
 
@@ -168,7 +168,7 @@ impl<F, G> FallbackLayer<AnswerBy<F>, NoteBy<G>> {
         G: Fn(&Req) -> T,
         F: Fn(&T, Result<Res, Err>) -> Result<Res, Err>,
     {
-        Self::of(fallback, NoteBy(note), Once, AnswerBy(answer))
+        Self::of(fallback, NoteBy::new(note), Once, AnswerBy(answer))
     }
 }
 
@@ -178,6 +178,6 @@ impl<S, G> FallbackLayer<AnswerFrom<S>, NoteBy<G>> {
     where
         G: Fn(&Req) -> Other,
     {
-        Self::of(fallback, NoteBy(copy), Once, AnswerFrom(service))
+        Self::of(fallback, NoteBy::new(copy), Once, AnswerFrom(service))
     }
 }

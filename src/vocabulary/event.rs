@@ -150,6 +150,11 @@ pub enum GaveUp {
     Budget,
     /// The request cannot, or must not, be sent again.
     NotRepeatable,
+    /// Nothing advises another attempt: the exchange or a list says that this result is final, or a policy below the
+    /// retry refused.
+    NotAdvised,
+    /// The service failed before the next attempt could be made: it did not become ready.
+    NotReady,
 }
 
 /// Watches policies.

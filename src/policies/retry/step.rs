@@ -107,7 +107,7 @@ impl Policy for Retry {
 
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
         if pass.phase != Phase::Running {
-            return Next::Done;
+            return self.leave_unmade(pass);
         }
         if std::mem::take(&mut pass.paid) && is_refusal(outcome) {
             // The attempt did not reach the service, so nobody has to pay for it.
@@ -115,10 +115,8 @@ impl Policy for Retry {
         }
         if outcome.advice() == Advice::Stop {
             pass.phase = Phase::Out;
-            if pass.attempt > 1 && outcome.verdict() == Verdict::Success {
-                self.tell(|| What::Recovered {
-                    attempts: u32::from(pass.attempt),
-                });
+            if pass.attempt > 1 || outcome.verdict() == Verdict::Failure {
+                self.tell_final(pass, outcome.verdict());
             }
             return Next::Done;
         }
@@ -136,6 +134,7 @@ impl Policy for Retry {
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
         if pass.phase != Phase::Out {
+            self.return_unmade(pass);
             pass.phase = Phase::Out;
             self.tell(|| What::Abandoned(why));
         }
@@ -147,6 +146,42 @@ impl Policy for Retry {
 }
 
 impl Retry {
+    /// Tells of a result that nothing advises to retry. An attempt that is refused is the refuser's to tell, unless
+    /// others were made before it.
+    #[cold]
+    fn tell_final(&self, pass: &RetryPass, verdict: Verdict) {
+        let attempts = u32::from(pass.attempt);
+        self.tell(|| match verdict {
+            Verdict::Success => What::Recovered { attempts },
+            Verdict::Failure | Verdict::Ignored => What::GaveUp {
+                attempts,
+                why: GaveUp::NotAdvised,
+            },
+        });
+    }
+
+    /// The call ends before the attempt that it waited for was made; or it never was inside.
+    #[cold]
+    fn leave_unmade(&self, pass: &mut RetryPass) -> Next {
+        self.return_unmade(pass);
+        let why = match std::mem::take(&mut pass.phase) {
+            Phase::Out | Phase::Running => return Next::Done,
+            // The request could not be made again after all.
+            Phase::Waiting => GaveUp::NotRepeatable,
+            Phase::Due => GaveUp::NotReady,
+        };
+        let attempts = u32::from(pass.attempt);
+        self.tell(|| What::GaveUp { attempts, why });
+        Next::Done
+    }
+
+    /// Returns to the budget what it paid for an attempt that is not made.
+    fn return_unmade(&self, pass: &mut RetryPass) {
+        if matches!(pass.phase, Phase::Waiting | Phase::Due) && std::mem::take(&mut pass.paid) {
+            self.0.budget.give_back();
+        }
+    }
+
     #[cold]
     fn leave_failed(&self, pass: &mut RetryPass, outcome: &Outcome<'_>) -> Next {
         let settings = self.settings(pass.settings);
