@@ -23,7 +23,7 @@ use buttress::{
     reqwest::{Client, Error, ReqwestExchange},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Version};
 use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -543,6 +543,58 @@ async fn a_body_in_memory_is_sent_again_whatever_its_size() {
         .await
         .unwrap();
     assert_eq!((server.calls(), server.seen()[1].body.len()), (2, 1 << 20));
+}
+
+// Over HTTP/2; over TLS see `tests/tls`
+
+fn http2() -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy();
+    builder.http2_prior_knowledge().build().unwrap()
+}
+
+#[tokio::test]
+async fn over_http2_too_a_get_is_sent_again_and_a_post_once() {
+    let server = Server::with_statuses(&[503, 503, 200, 503]).await;
+    let client = Client::new(http2(), Stack::builder().retry(retry()).build().unwrap());
+    let got = bounded(client.get(server.url()).send()).await.unwrap();
+    assert_eq!((got.status(), got.version()), (StatusCode::OK, Version::HTTP_2));
+    assert_eq!(got.extensions().get(), Some(&AttemptsMade(3)));
+    assert_eq!(bounded(got.text()).await.unwrap(), "answer 2");
+    let posted = bounded(client.post(server.url()).body("7").send()).await.unwrap();
+    assert_eq!(
+        (posted.status(), server.calls()),
+        (StatusCode::SERVICE_UNAVAILABLE, 4)
+    );
+}
+
+#[tokio::test]
+async fn over_http2_too_a_small_stream_is_sent_again_and_a_large_one_once_and_whole() {
+    let server = Server::with_statuses(&[503, 200, 503, 200]).await;
+    let client = Client::new(http2(), Stack::builder().retry(retry()).build().unwrap());
+    for (length, status) in [(1024, 200), (10 << 20, 503)] {
+        let sent = client.put(server.url()).body(stream(length)).send();
+        assert_eq!(bounded(sent).await.unwrap().status(), status);
+    }
+    let lengths: Vec<_> = server.seen().iter().map(|seen| seen.body.len()).collect();
+    assert_eq!(lengths, [1024, 1024, 10 << 20]);
+}
+
+#[tokio::test]
+async fn over_http2_too_a_slot_is_taken_until_the_body_is_read_or_dropped() {
+    let server = Server::with_statuses(&[]).await;
+    let slots = bulkhead(1);
+    let stack = Stack::builder().bulkhead(slots.clone()).build().unwrap();
+    let client = Client::new(http2(), stack);
+    for reads in [true, false, true] {
+        let response = bounded(client.get(server.url()).send()).await.unwrap();
+        assert_eq!(slots.snapshot().in_flight, 1);
+        if reads {
+            bounded(response.text()).await.unwrap();
+        } else {
+            drop(response);
+        }
+        assert_eq!(slots.snapshot().in_flight, 0);
+    }
 }
 
 // How long a call lasts
