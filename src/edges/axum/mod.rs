@@ -17,6 +17,38 @@
 //!
 //! The same layer fits `Router::layer`, `Router::route_layer` and `MethodRouter::layer`. axum applies a layer again for
 //! each route and each connection; the policies' state belongs to their handles and is one all the same.
+//!
+//! # A layer of one policy, on its own
+//!
+//! The layers of single policies ([`TimeoutLayer`](crate::TimeoutLayer) and its siblings) put rejections into the error
+//! of the service below them. The error of a route is [`Infallible`], which can hold none, and a router takes no layer
+//! that fails. So such a layer stands between an [`AdaptLayer`](crate::AdaptLayer) and axum's `HandleErrorLayer`, which
+//! makes a response of the error:
+//!
+//! ```
+//! use axum::{Router, error_handling::HandleErrorLayer, response::Response, routing::get};
+//! use buttress::{AdaptLayer, Bulkhead, BulkheadLayer, Error, axum::problem};
+//! use std::convert::Infallible;
+//! use tower::ServiceBuilder;
+//!
+//! async fn reject(error: Error<Infallible>) -> Response {
+//!     match error {
+//!         Error::Rejected(rejected) => problem(&rejected),
+//!         Error::Service(never) => match never {},
+//!     }
+//! }
+//!
+//! let router: Router = Router::new().route("/", get(async || "hello")).layer(
+//!     ServiceBuilder::new()
+//!         .layer(HandleErrorLayer::new(reject))
+//!         .layer(BulkheadLayer::new(Bulkhead::with_defaults("api")?))
+//!         .layer(AdaptLayer::new()),
+//! );
+//! # Ok::<(), buttress::ConfigError>(())
+//! ```
+//!
+//! It does not look at responses: to a circuit breaker in this place each of them is a success, unless it is given an
+//! [`exchange`](crate::GuardLayer::exchange). [`PolicyLayer`] does all of this by itself.
 
 mod problem;
 
