@@ -35,8 +35,8 @@ pub use crate::{
             KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,
         },
         settings::{
-            ConfigErrors, Issue, KeyedBy, Place, PolicyConfig, Predicates, Settings, Severity, StackConfig,
-            StageConfig, UnknownName,
+            ConfigErrors, Issue, KeyedBy, Origin, Place, PolicyConfig, Predicates, Settings, Severity,
+            StackConfig, StageConfig, UnknownName,
         },
     },
     drivers::{

@@ -4,5 +4,6 @@
 //! |---|---|
 //! | `tree/` | what any format says, as one tree with the place of every key and value |
 
+mod de;
 #[allow(dead_code, unused_imports, reason = "the reader that uses it comes next")]
 mod tree;
