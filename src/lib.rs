@@ -88,6 +88,8 @@ pub use crate::{
 
 #[cfg(feature = "axum")]
 pub use crate::edges::axum;
+#[cfg(feature = "config")]
+pub use crate::edges::config;
 #[cfg(feature = "http")]
 pub use crate::edges::http;
 #[cfg(feature = "reqwest")]

@@ -49,6 +49,15 @@ pub(crate) struct Read<T> {
     pub(crate) unknown: Vec<Error>,
 }
 
+impl<T> Read<T> {
+    pub(crate) fn map<U>(self, map: impl FnOnce(T) -> U) -> Read<U> {
+        Read {
+            result: self.result.map(map),
+            unknown: self.unknown,
+        }
+    }
+}
+
 /// A value, or a key, that is not accepted.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -100,6 +109,10 @@ impl de::Error for Error {
         let quoted: Vec<String> = known.iter().map(|name| format!("\"{name}\"")).collect();
         let suggestion = suggestion(variant, known.iter().copied());
         Self::new(format_args!("{suggestion}accepted: {}", quoted.join(", ")))
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::new(format_args!("`{field}` is said twice, by two names of it"))
     }
 
     fn missing_field(field: &'static str) -> Self {

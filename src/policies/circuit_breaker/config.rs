@@ -174,7 +174,7 @@ pub struct HalfOpenConfig {
     /// The longest stay, above zero. Default: `None`, unlimited, or a service with little traffic would never close.
     #[cfg_attr(
         feature = "config",
-        serde(with = "crate::vocabulary::serialized::optional_duration")
+        serde(with = "crate::vocabulary::serialized::optional_duration", alias = "max")
     )]
     #[cfg_attr(
         feature = "schema",
