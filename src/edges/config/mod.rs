@@ -5,14 +5,19 @@
 //! | `tree/` | what any format says, as one tree with the place of every key and value |
 
 mod de;
+mod effective;
 mod environment;
 mod kind;
 mod merge;
 mod reading;
 mod report;
+mod ser;
 mod source;
 mod stack;
 mod stacks;
 mod tree;
 
-pub use self::source::Source;
+pub use self::{
+    effective::{Effective, Entry},
+    source::Source,
+};
