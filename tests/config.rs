@@ -78,3 +78,53 @@ fn a_good_file_says_what_stands_beside_it() {
         expect(&format!("{file}.txt"), &effective.to_string());
     }
 }
+
+#[cfg(feature = "schema")]
+#[test]
+fn the_schema_in_the_repository_is_the_current_one() {
+    let schema = serde_json::to_string_pretty(&buttress::config::schema()).unwrap();
+    expect("schema/buttress.schema.json", &format!("{schema}\n"));
+}
+
+/// A file as the schema sees it.
+#[cfg(feature = "schema")]
+fn as_json(file: &str) -> Option<serde_json::Value> {
+    let text = fs::read_to_string(file).ok()?;
+    if file.ends_with(".json") {
+        serde_json::from_str(&text).ok()
+    } else if file.ends_with(".toml") {
+        let value: toml::Value = toml::from_str(text.trim_start_matches('\u{feff}')).ok()?;
+        serde_json::to_value(value).ok()
+    } else {
+        None
+    }
+}
+
+#[cfg(feature = "schema")]
+#[test]
+fn the_schema_accepts_good_files_and_refuses_what_it_can_see_to_be_bad() {
+    let schema = serde_json::to_value(buttress::config::schema()).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let mut seen = 0;
+    for file in files("tests/config/good") {
+        let Some(instance) = as_json(&file) else { continue };
+        let errors: Vec<String> = validator
+            .iter_errors(&instance)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{file}: {errors:#?}");
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
+    for file in [
+        "durations.toml",
+        "rates.toml",
+        "top_level.toml",
+        "unknown_keys.toml",
+        "wrong_kinds.json",
+        "kinds.toml",
+    ] {
+        let instance = as_json(&format!("tests/config/bad/{file}")).unwrap();
+        assert!(!validator.is_valid(&instance), "{file}");
+    }
+}

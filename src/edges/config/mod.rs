@@ -11,12 +11,16 @@ mod kind;
 mod merge;
 mod reading;
 mod report;
+#[cfg(feature = "schema")]
+mod schema;
 mod ser;
 mod source;
 mod stack;
 mod stacks;
 mod tree;
 
+#[cfg(feature = "schema")]
+pub use self::schema::schema;
 pub use self::{
     effective::{Effective, Entry},
     source::Source,
