@@ -36,8 +36,8 @@ pub use crate::{
         },
         registry::{NotFound, Registry, RegistryBuilder, Reload, StackInfo},
         settings::{
-            ConfigErrors, Issue, KeyedBy, Place, PolicyConfig, Predicates, Settings, Severity, StackConfig,
-            StageConfig, UnknownName,
+            ConfigErrors, Issue, KeyedBy, Origin, Place, PolicyConfig, Predicates, Settings, Severity,
+            StackConfig, StageConfig, UnknownName,
         },
     },
     drivers::{
@@ -90,6 +90,8 @@ pub use crate::{
 
 #[cfg(feature = "axum")]
 pub use crate::edges::axum;
+#[cfg(feature = "config")]
+pub use crate::edges::config;
 #[cfg(feature = "http")]
 pub use crate::edges::http;
 #[cfg(feature = "reqwest")]

@@ -56,6 +56,7 @@ CircuitBreakerConfig {
         probes: 3,
         max_probe_age: 30s,
         max_stay: None,
+        stay_end: Open,
     },
     dropped_after: 10s,
     initial_state: Closed,

@@ -9,7 +9,10 @@ use std::{fmt, future::Future};
 
 use tower::Layer;
 
-pub(crate) use self::stage::{AnyPolicy, Stage};
+pub(crate) use self::{
+    builder::LONGEST,
+    stage::{AnyPolicy, Stage},
+};
 pub use self::{
     builder::StackBuilder,
     stages::{StackPass, Stages},

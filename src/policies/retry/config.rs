@@ -29,6 +29,11 @@ use crate::{
 /// # Ok::<(), buttress::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(from = "super::shape::Shape")
+)]
 #[non_exhaustive]
 pub struct RetryConfig {
     /// Attempts in all, the first counted, from 1 to 1000. One: no retry. Default: 3.
@@ -45,8 +50,10 @@ pub struct RetryConfig {
     pub max_hint: Duration,
     /// What pays for retries. Default: a budget of its own with 20 % of calls over 10 s and 3 a second free.
     pub budget: BudgetChoice,
-    /// Names of predicates whose matches are retried; with any, nothing else is. A [`Registry`](crate::Registry)
-    /// knows what names mean; a retry that is built alone takes none, and its layer takes predicates. Default: none.
+    /// Names of predicates whose matches are retried; with any, nothing else is. Default: none.
+    ///
+    /// A [`Registry`](crate::Registry) knows what names mean; a retry that is built alone takes none, and its layer
+    /// takes predicates.
     pub on: Vec<String>,
     /// Names of predicates whose matches are not retried; they win over `on`. Default: none.
     pub never_on: Vec<String>,
@@ -207,6 +214,10 @@ impl RetryConfig {
 
     pub(super) fn settings(&self, name: &str) -> Result<Settings, ConfigError> {
         self.check().map_err(|error| error.of(PolicyKind::Retry, name))
+    }
+
+    pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        self.check().map(drop)
     }
 
     fn check(&self) -> Result<Settings, ConfigError> {
