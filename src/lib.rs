@@ -34,6 +34,7 @@ pub use crate::{
             KeyBy, KeyOf, Keyed, KeyedBulkhead, KeyedCircuitBreaker, KeyedConfig, KeyedLayer, KeyedPass,
             KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,
         },
+        lint::{LintReport, WorstCase},
         settings::{
             ConfigErrors, Issue, KeyedBy, Place, PolicyConfig, Predicates, Settings, Severity, StackConfig,
             StageConfig, UnknownName,
