@@ -2,6 +2,8 @@
 
 #[cfg(feature = "axum")]
 pub mod axum;
+#[cfg(feature = "config")]
+pub mod config;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "reqwest")]
