@@ -36,8 +36,8 @@ pub use crate::{
         },
         lint::{LintReport, WorstCase},
         settings::{
-            ConfigErrors, Issue, KeyedBy, Place, PolicyConfig, Predicates, Settings, Severity, StackConfig,
-            StageConfig, UnknownName,
+            ConfigErrors, Issue, KeyedBy, Origin, Place, PolicyConfig, Predicates, Settings, Severity,
+            StackConfig, StageConfig, UnknownName,
         },
     },
     drivers::{
@@ -89,6 +89,8 @@ pub use crate::{
 
 #[cfg(feature = "axum")]
 pub use crate::edges::axum;
+#[cfg(feature = "config")]
+pub use crate::edges::config;
 #[cfg(feature = "http")]
 pub use crate::edges::http;
 #[cfg(feature = "reqwest")]

@@ -8,3 +8,5 @@ pub mod config;
 pub mod http;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
+
+mod predicates;

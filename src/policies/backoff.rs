@@ -40,6 +40,12 @@ pub type BackoffFunction = Arc<dyn for<'a, 'b> Fn(u32, &'a Outcome<'b>) -> Durat
 /// The jitter is applied **inside** the cap: a wait is capped first and spread then. A cap applied after the
 /// jitter gathers the clients again at the cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Jitter {
     /// None: the wait as it is.
     None,

@@ -19,11 +19,20 @@ use crate::{
 
 /// Settings of a [`Timeout`]: the builder, and what [`reconfigure`](Timeout::reconfigure) takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct TimeoutConfig {
     /// How long a call may take, above zero. Default: 10 s.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub limit: Duration,
     /// Where the time is read. Default: Tokio's clock.
+    #[cfg_attr(feature = "config", serde(skip))]
     pub clock: Clock,
 }
 
@@ -68,6 +77,10 @@ impl TimeoutConfig {
             limit,
             observers: Observers::default(),
         })))
+    }
+
+    pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        self.check("").map(drop)
     }
 
     fn check(&self, name: &str) -> Result<u64, ConfigError> {

@@ -2,16 +2,23 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `check.rs` | what is wrong with settings whose values are all of the right kind |
 //! | `issue.rs` | what is wrong or noteworthy, with its place |
+//! | `origin.rs` | where a value came from |
 //! | `predicates.rs` | the names by which settings call predicates |
 
+mod check;
 mod issue;
+mod origin;
 mod predicates;
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "config")]
+pub(crate) use self::check::{path, refuse_name};
 pub use self::{
     issue::{ConfigErrors, Issue, Place, Severity},
+    origin::Origin,
     predicates::{Predicates, UnknownName},
 };
 use super::keyed::KeyedConfig;
@@ -24,13 +31,24 @@ use crate::{
 };
 
 /// The stacks of a program, by name.
-#[derive(Clone, Debug, Default, PartialEq)]
+///
+/// They are equal when their stacks are, wherever these were written.
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Settings {
     /// The stacks, by name.
     pub stacks: BTreeMap<String, StackConfig>,
     /// What is noteworthy about them, though nothing is wrong: settings that have no effect here, and the like.
     pub notes: Vec<Issue>,
+    /// Where values came from, by their path (`stacks.payments.timeout.limit`), where that is known. What is not in it
+    /// was not written.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        self.stacks == other.stacks
+    }
 }
 
 /// The settings of a stack.

@@ -1,17 +1,31 @@
 //! The names by which settings call predicates.
 
-use std::{collections::BTreeMap, fmt, io};
+use std::{collections::BTreeMap, error::Error as StdError, fmt, io};
 
 use crate::vocabulary::{
+    error::causes,
+    nearest::suggestion,
+    outcome::Outcome,
     predicate::{Predicate, Rules},
-    rejected::RejectedKind,
+    rejected::{Reason, RejectedKind},
     status::StatusSet,
 };
 
 /// Predicates by name: those that are built in, and those that a program registers.
 ///
 /// Settings hold names, because a file cannot hold closures. A set of statuses (`5xx`, `502..504`, `429`) is a name of
-/// itself.
+/// itself. Built in are:
+///
+/// | name | matches |
+/// |---|---|
+/// | `error` | any error |
+/// | `io` | an [`io::Error`], anywhere in the chain of sources, as for all of these |
+/// | `timeout` | a timeout of this crate, Tokio's or the system's; with feature `reqwest` that client's too |
+/// | `connect` | the connection was never made: refused, unreachable, no such name; what reqwest says of it |
+/// | `dns` | a name that was not resolved, which is known by the text of the error |
+/// | `reset` | the connection was reset, aborted or closed while it was written to |
+/// | `body` | a body that stood still for too long; with feature `reqwest` any error within one |
+/// | `circuit_open`, `bulkhead_full` | refused by a circuit breaker, by a bulkhead, of this crate |
 #[derive(Clone)]
 pub struct Predicates(BTreeMap<String, Predicate>);
 
@@ -25,25 +39,41 @@ pub struct UnknownName {
     pub accepted: String,
 }
 
-impl Default for Predicates {
-    fn default() -> Self {
+impl Predicates {
+    /// Those that are built in; see the [type](Predicates).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Those that need no edge.
+    pub(crate) fn of_any_call() -> Self {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+            NetworkUnreachable, TimedOut,
+        };
         let kinds = |kinds: &'static [io::ErrorKind]| {
             Predicate::error_if(move |error: &io::Error| kinds.contains(&error.kind()))
         };
-        let timeout = kinds(&[io::ErrorKind::TimedOut]).or(Predicate::rejected(RejectedKind::TimedOut));
+        let rejected = Predicate::rejected;
+        let timeout = kinds(&[TimedOut])
+            .or(Predicate::error::<tokio::time::error::Elapsed>())
+            .or(rejected(RejectedKind::TimedOut));
+        let unreachable = kinds(&[ConnectionRefused, HostUnreachable, NetworkUnreachable]);
+        let body = Predicate::new(|outcome| {
+            outcome
+                .rejected()
+                .is_some_and(|rejected| matches!(rejected.reason(), Reason::BodyIdle { .. }))
+        });
         Self(BTreeMap::new())
             .with("error", Predicate::any_error())
             .with("io", Predicate::error::<io::Error>())
             .with("timeout", timeout)
-            .with("connect", kinds(&[io::ErrorKind::ConnectionRefused]))
-            .with("reset", kinds(&[io::ErrorKind::ConnectionReset]))
-    }
-}
-
-impl Predicates {
-    /// Those that are built in.
-    pub fn new() -> Self {
-        Self::default()
+            .with("dns", Predicate::new(is_unresolved))
+            .with("connect", unreachable.or(Predicate::new(is_unresolved)))
+            .with("reset", kinds(&[ConnectionReset, ConnectionAborted, BrokenPipe]))
+            .with("body", body)
+            .with("circuit_open", rejected(RejectedKind::CircuitOpen))
+            .with("bulkhead_full", rejected(RejectedKind::BulkheadFull))
     }
 
     /// Registers a predicate under a name, in place of what the name meant before.
@@ -79,9 +109,13 @@ impl Predicates {
         }
         name.parse::<StatusSet>().map(Predicate::status_in).map_err(|_| {
             let known: Vec<&str> = self.names().collect();
+            let suggestion = suggestion(name, known.iter().copied());
             UnknownName {
                 name: name.to_owned(),
-                accepted: format!("accepted: {}, or statuses such as 5xx", known.join(", ")),
+                accepted: format!(
+                    "unknown name; {suggestion}accepted: {}, or statuses such as 5xx, 502..504",
+                    known.join(", ")
+                ),
             }
         })
     }
@@ -119,4 +153,20 @@ impl fmt::Debug for Predicates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.names()).finish()
     }
+}
+
+/// A name that was not resolved. No type tells it: the standard library and hyper have only words for it.
+fn is_unresolved(outcome: &Outcome<'_>) -> bool {
+    fn says_so(error: &(dyn StdError + 'static)) -> bool {
+        // Windows has a number for it (WSAHOST_NOT_FOUND), and words in its own language.
+        let number = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error);
+        if cfg!(windows) && number == Some(11_001) {
+            return true;
+        }
+        let words = error.to_string();
+        words == "dns error" || words.starts_with("failed to lookup address information")
+    }
+    outcome.error().is_some_and(|error| causes(error).any(says_so))
 }

@@ -8,6 +8,7 @@ use std::{fmt, future::Future};
 
 use tower::Layer;
 
+pub(crate) use self::builder::LONGEST;
 pub use self::{
     builder::StackBuilder,
     stages::{StackPass, Stages},

@@ -1,8 +1,18 @@
-//! Settings from files (features `config`, and `yaml` for YAML).
+//! Settings from files.
 //!
 //! | file or folder | subject |
 //! |---|---|
 //! | `tree/` | what any format says, as one tree with the place of every key and value |
 
-#[allow(dead_code, unused_imports, reason = "the reader that uses it comes next")]
+mod de;
+mod environment;
+mod kind;
+mod merge;
+mod reading;
+mod report;
+mod source;
+mod stack;
+mod stacks;
 mod tree;
+
+pub use self::source::Source;

@@ -29,6 +29,11 @@ use crate::{
 /// # Ok::<(), buttress::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(from = "super::shape::Shape")
+)]
 #[non_exhaustive]
 pub struct RetryConfig {
     /// Attempts in all, the first counted, from 1 to 1000. One: no retry. Default: 3.
@@ -207,6 +212,10 @@ impl RetryConfig {
 
     pub(super) fn settings(&self, name: &str) -> Result<Settings, ConfigError> {
         self.check().map_err(|error| error.of(PolicyKind::Retry, name))
+    }
+
+    pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        self.check().map(drop)
     }
 
     fn check(&self) -> Result<Settings, ConfigError> {

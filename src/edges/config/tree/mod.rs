@@ -43,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) value: Value,
     pub(crate) place: Place,
     pub(crate) via: Via,
+    /// Whether it was written in the place of its table: `timeout = "2s"`.
+    pub(crate) short: bool,
 }
 
 /// How a value came to where it is.
@@ -85,6 +87,7 @@ impl Node {
             value,
             place,
             via: Via::Here,
+            short: false,
         }
     }
 
@@ -148,6 +151,14 @@ impl Node {
 }
 
 impl Table {
+    /// One value under this key, both at its place.
+    pub(crate) fn short_for(key: &str, mut node: Node) -> Self {
+        node.short = true;
+        let mut table = Self::default();
+        table.insert(key, node.place.clone(), node);
+        table
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.0.get(key).map(|entry| &entry.node)
     }
@@ -190,6 +201,13 @@ impl Table {
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Node> {
         self.0.values_mut().map(|entry| &mut entry.node)
+    }
+
+    /// Each key and its value.
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = (&str, &mut Node)> {
+        self.0
+            .iter_mut()
+            .map(|(key, entry)| (key.as_str(), &mut entry.node))
     }
 
     /// Each key, where it stands, and its value.
