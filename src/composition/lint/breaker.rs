@@ -137,7 +137,8 @@ fn check_half_open(view: &View<'_>, breaker: &CircuitBreakerConfig, issues: &mut
             .with_value(format!("{age:?}")),
         );
     }
-    if let Some((stay, StayEnd::Close)) = half_open.max_stay
+    if let Some(stay) = half_open.max_stay
+        && half_open.stay_end == StayEnd::Close
         && stay < hang
     {
         issues.push(

@@ -2,6 +2,7 @@
 //!
 //! | file or folder | subject |
 //! |---|---|
+//! | `resilience4j/` | what Spring Boot's resilience4j is set up with |
 //! | `tree/` | what any format says, as one tree with the place of every key and value |
 
 mod de;
@@ -10,9 +11,13 @@ mod kind;
 mod merge;
 mod reading;
 mod report;
+#[cfg(feature = "yaml")]
+mod resilience4j;
 mod source;
 mod stack;
 mod stacks;
 mod tree;
 
+#[cfg(feature = "yaml")]
+pub use self::resilience4j::Resilience4j;
 pub use self::source::Source;

@@ -176,7 +176,7 @@ fn parse(name: &Arc<str>, text: &str, format: Format) -> Result<Node, ConfigErro
     .map_err(ConfigErrors::new)
 }
 
-fn read_text(path: &Path, name: &Arc<str>) -> Result<String, ConfigErrors> {
+pub(super) fn read_text(path: &Path, name: &Arc<str>) -> Result<String, ConfigErrors> {
     let mut bytes = Vec::new();
     // What is longer is refused without having been read to its end, which may never come.
     let longest = MAX_TEXT as u64 + 1;
