@@ -12,7 +12,8 @@ use std::{
 use buttress::{
     Backoff, BudgetChoice, BulkheadConfig, CircuitBreakerConfig, ConfigErrors, Jitter, LintReport, Outcome,
     PolicyConfig, Predicate, Predicates, Rate, RetryConfig, Settings, Severity, SlowCallConfig, StackConfig,
-    TimeoutConfig, Verdict, config::Resilience4j,
+    TimeoutConfig, Verdict,
+    config::{Effective, Resilience4j, Source},
 };
 use proptest::prelude::*;
 use tower::BoxError;
@@ -149,7 +150,7 @@ fn told_lists(lists: [(&str, &Vec<String>); 2]) -> String {
         })
 }
 
-/// Compares what comes of each document in a folder with the text beside it; with `BLESS=1` writes it there.
+/// Compares what comes of each document in a folder with the text beside it; with `BUTTRESS_BLESS=1` writes it there.
 #[track_caller]
 fn compare(folder: &str, load: impl Fn(Resilience4j) -> Resilience4j) -> usize {
     let mut documents: Vec<PathBuf> = fs::read_dir(Path::new("tests/resilience4j").join(folder))
@@ -164,11 +165,11 @@ fn compare(folder: &str, load: impl Fn(Resilience4j) -> Resilience4j) -> usize {
         assert_eq!(loaded.is_ok(), folder == "good", "{name}: {}", summary(&loaded));
         let expected = PathBuf::from(format!("{}.txt", path.display()));
         let text = summary(&loaded);
-        if std::env::var_os("BLESS").is_some() {
+        if std::env::var_os("BUTTRESS_BLESS").is_some() {
             fs::write(expected, text).unwrap();
         } else {
             let expected = fs::read_to_string(&expected).unwrap_or_default();
-            assert_eq!(text, expected, "{name}; BLESS=1 writes what comes of it");
+            assert_eq!(text, expected, "{name}; BUTTRESS_BLESS=1 writes what comes of it");
         }
     }
     documents.len()
@@ -640,6 +641,26 @@ resilience4j:
         rate: Rate::percent(100.0),
     };
     assert_eq!(breaker.slow_call, Some(slow));
+}
+
+#[test]
+fn what_is_loaded_can_be_printed_as_a_file_of_this_crate() {
+    for entry in fs::read_dir("tests/resilience4j/good").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().unwrap() == "txt" {
+            continue;
+        }
+        let name = path.strip_prefix("tests/resilience4j").unwrap().to_str().unwrap();
+        let settings = document(name).load(&predicates()).unwrap();
+        let effective = Effective::of(&settings).unwrap();
+        let again = Source::toml(effective.to_string()).env([("", ""); 0]);
+        assert_eq!(again.load(&predicates()).unwrap(), settings, "{effective}");
+        // Each place is told of a value that there is.
+        let entries = effective.entries();
+        for path in settings.origins.keys() {
+            assert!(entries.iter().any(|entry| entry.path == *path), "{path}: {effective}");
+        }
+    }
 }
 
 // ---- Whatever is read.

@@ -13,7 +13,7 @@ pub(crate) struct Duration;
 pub(crate) struct Name;
 
 /// What a string with a variable in it looks like: it stands for any value.
-const VARIABLE: &str = r"\$\{[^}]*\}";
+pub(crate) const VARIABLE: &str = r"\$\{[^}]*\}";
 
 impl JsonSchema for Duration {
     fn schema_name() -> Cow<'static, str> {

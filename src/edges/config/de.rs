@@ -64,6 +64,8 @@ pub(crate) struct Error {
     /// The keys that lead to it. `None` before it is known.
     pub(crate) path: Option<Vec<String>>,
     pub(crate) message: String,
+    /// The key that a table lacks, where it says that.
+    pub(crate) missing: Option<&'static str>,
 }
 
 impl Error {
@@ -71,6 +73,7 @@ impl Error {
         Self {
             path: None,
             message: message.to_string(),
+            missing: None,
         }
     }
 
@@ -116,7 +119,10 @@ impl de::Error for Error {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::new(format_args!("`{field}` is missing"))
+        Self {
+            missing: Some(field),
+            ..Self::new(format_args!("`{field}` is missing"))
+        }
     }
 }
 
@@ -239,7 +245,8 @@ impl<'n> de::Deserializer<'n> for Reader<'n, '_> {
         visitor.visit_some(self).map_err(|mut error: Error| {
             let is_about_this = error.path.as_ref().is_none_or(|path| *path == self.path.keys());
             if is_about_this && error.message.starts_with("accepted: ") {
-                error.message.push_str(", or \"off\"");
+                let list_ends = error.message.find("; ").unwrap_or(error.message.len());
+                error.message.insert_str(list_ends, ", or \"off\"");
             }
             error
         })
@@ -325,6 +332,7 @@ impl<'n> SeqAccess<'n> for List<'n, '_> {
             unknown: self.of.unknown,
         })
         .map(Some)
+        .map_err(|error| error.at(&path))
     }
 }
 
@@ -368,5 +376,7 @@ impl<'n> MapAccess<'n> for Entries<'n, '_> {
             path: &path,
             unknown: self.of.unknown,
         })
+        // What is refused only after it was read, by a conversion, has no path yet.
+        .map_err(|error: Error| error.at(&path))
     }
 }

@@ -6,6 +6,7 @@
 //! | `tree/` | what any format says, as one tree with the place of every key and value |
 
 mod de;
+mod effective;
 mod environment;
 mod kind;
 mod merge;
@@ -13,6 +14,9 @@ mod reading;
 mod report;
 #[cfg(feature = "yaml")]
 mod resilience4j;
+#[cfg(feature = "schema")]
+mod schema;
+mod ser;
 mod source;
 mod stack;
 mod stacks;
@@ -20,4 +24,9 @@ mod tree;
 
 #[cfg(feature = "yaml")]
 pub use self::resilience4j::Resilience4j;
-pub use self::source::Source;
+#[cfg(feature = "schema")]
+pub use self::schema::schema;
+pub use self::{
+    effective::{Effective, Entry},
+    source::Source,
+};

@@ -40,14 +40,14 @@ pub(crate) fn read_all<T>(
 ) -> Reading<T> {
     let mut node = node.clone();
     let mut taken_out: Vec<Vec<String>> = Vec::new();
-    let mut told_unknown = false;
     loop {
         let Read { result, unknown } = read(&node);
-        if !std::mem::replace(&mut told_unknown, true) {
-            for key in unknown {
-                let issue = spot.key_issue(&node, &key.path.unwrap_or_default(), key.message);
-                report.add_in(&spot, issue);
-            }
+        // Those that an earlier reading came upon are told already.
+        let mut misspelled = Vec::new();
+        for key in unknown {
+            let keys = key.path.unwrap_or_default();
+            report.add_in(&spot, spot.key_issue(&node, &keys, key.message));
+            misspelled.push(keys);
         }
         let (keys, told) = match result.map(|config| (check(&config), config)) {
             Ok((Ok(()), config)) => {
@@ -68,10 +68,18 @@ pub(crate) fn read_all<T>(
             }
             Err(error) => {
                 let keys = error.path.unwrap_or_default();
-                let follows = taken_out
-                    .iter()
-                    .any(|taken| taken.len() > keys.len() && taken.starts_with(&keys));
+                let is_below = |taken: &Vec<String>| taken.len() > keys.len() && taken.starts_with(&keys);
+                // Who misspelled a key did not leave it out.
+                let follows = taken_out.iter().chain(&misspelled).any(is_below);
                 let issue = spot.issue(&node, &keys, error.message);
+                // What stands in for a missing key stands where it would.
+                let mut keys = keys;
+                keys.extend(
+                    error
+                        .missing
+                        .filter(|key| stand_in(key).is_some())
+                        .map(str::to_owned),
+                );
                 (keys, (!follows).then_some(issue))
             }
         };
@@ -105,8 +113,16 @@ fn as_written(node: &Node, field: &str) -> Vec<String> {
     name.split('.').map(str::to_owned).collect()
 }
 
-/// Takes a value out; false where there is none. In a list it leaves an empty text, so that the others keep their
-/// numbers.
+/// Keys that have no default and stand in one kind of table only, with a value that is accepted there.
+const REQUIRED: [(&str, &str); 2] = [("longer_than", "1s"), ("rate", "100%")];
+
+fn stand_in(key: &str) -> Option<Value> {
+    let required = REQUIRED.iter().find(|(required, _)| *required == key);
+    required.map(|(_, text)| Value::String((*text).to_owned()))
+}
+
+/// Takes a value out, or puts an accepted one in where there must be one; false where there is none. In a list it leaves
+/// an empty text, so that the others keep their numbers.
 fn take_out(node: &mut Node, keys: &[String]) -> bool {
     let Some((last, above)) = keys.split_last() else {
         return false;
@@ -115,7 +131,7 @@ fn take_out(node: &mut Node, keys: &[String]) -> bool {
     for key in above {
         let below = match &mut node.value {
             Value::Table(table) => table.get_mut(key),
-            Value::List(list) => key.parse().ok().and_then(|at: usize| list.get_mut(at)),
+            Value::List(values) => key.parse().ok().and_then(|at: usize| values.get_mut(at)),
             _ => None,
         };
         match below {
@@ -123,9 +139,16 @@ fn take_out(node: &mut Node, keys: &[String]) -> bool {
             None => return false,
         }
     }
+    let place = node.place.clone();
     match &mut node.value {
-        Value::Table(table) => table.remove(last).is_some(),
-        Value::List(list) => match last.parse().ok().and_then(|at: usize| list.get_mut(at)) {
+        Value::Table(table) => match stand_in(last) {
+            Some(value) => {
+                table.insert(last.as_str(), place.clone(), Node::new(value, place));
+                true
+            }
+            None => table.remove(last).is_some(),
+        },
+        Value::List(values) => match last.parse().ok().and_then(|at: usize| values.get_mut(at)) {
             Some(element) => {
                 element.value = Value::String(String::new());
                 true

@@ -61,10 +61,6 @@ impl Report {
         self.broken.extend(place);
     }
 
-    pub(crate) fn extend(&mut self, issues: impl IntoIterator<Item = Issue>) {
-        issues.into_iter().for_each(|issue| self.add(issue));
-    }
-
     /// Whether nothing more is told.
     pub(crate) fn is_full(&self) -> bool {
         self.issues.len() >= MOST

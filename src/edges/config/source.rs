@@ -1,6 +1,7 @@
 //! Where settings are read from.
 
 use std::{
+    borrow::Cow,
     ffi::OsString,
     fmt,
     fs::File,
@@ -133,13 +134,9 @@ impl Source {
     /// Everything that is wrong, with its place; or why the file cannot be read.
     pub fn load(&self, predicates: &Predicates) -> Result<Settings, ConfigErrors> {
         let mut root = self.tree()?;
-        let of_process;
         let environment = match &self.environment {
-            Some(environment) => environment,
-            None => {
-                of_process = Environment::new(std::env::vars_os());
-                &of_process
-            }
+            Some(environment) => Cow::Borrowed(environment),
+            None => Cow::Owned(Environment::new(std::env::vars_os())),
         };
         let mut report = Report::default();
         environment.expand(&mut root, &mut report);

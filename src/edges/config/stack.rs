@@ -19,7 +19,7 @@ use crate::{
         },
     },
     drivers::stack::LONGEST,
-    vocabulary::nearest::suggestion,
+    vocabulary::nearest::{nearest, suggestion},
 };
 
 /// The keys of a stack that are no stages.
@@ -164,6 +164,7 @@ fn read_order<'n>(stack: &str, table: &'n Table, names: &[&'n str], report: &mut
         return Vec::new();
     };
     let mut order = Vec::new();
+    let mut meant = Vec::new();
     for (index, element) in list.iter().enumerate() {
         let at = format!("{at}.{index}");
         let Some(name) = element.text() else {
@@ -177,6 +178,7 @@ fn read_order<'n>(stack: &str, table: &'n Table, names: &[&'n str], report: &mut
             Some(known) => order.push(*known),
             None => {
                 let suggestion = suggestion(name, names.iter().copied());
+                meant.extend(nearest(name, names.iter().copied()).first().copied());
                 let message = if names.is_empty() {
                     "the stack has no stage of this name, nor any other".to_owned()
                 } else {
@@ -189,7 +191,11 @@ fn read_order<'n>(stack: &str, table: &'n Table, names: &[&'n str], report: &mut
             }
         }
     }
-    for left_out in names.iter().filter(|name| !order.contains(name)) {
+    // Who misspelled a stage did not leave it out.
+    for left_out in names
+        .iter()
+        .filter(|name| !order.contains(name) && !meant.contains(name))
+    {
         let message = if whose.is_empty() {
             format!("the stage is not in the stack's order ({})", node.place)
         } else {
@@ -233,16 +239,16 @@ fn read_keyed(stack: &str, table: &Table, report: &mut Report) -> Option<KeyedBy
     }
     let per = match table.get("per") {
         Some(node) if is_off(node) => return None,
-        Some(node) => match node.text().filter(|text| !text.is_empty()) {
-            Some(text) => Some(text.to_owned()),
-            None => {
+        Some(node) => {
+            let text = node.text().filter(|text| !text.is_empty());
+            if text.is_none() {
                 let at = spot.path(&node.via, &["per".to_owned()]);
                 let accepted =
                     "accepted: what a key is: \"authority\", or a name that the program gives a meaning to";
                 report.add(node.error(at, accepted));
-                None
             }
-        },
+            text.map(str::to_owned)
+        }
         None => {
             for (key, place, node) in limits.entries() {
                 let at = spot.path(&node.via, &[key.to_owned()]);

@@ -105,28 +105,33 @@ fn named_stacks<'n>(node: Option<&'n Node>, report: &mut Report) -> Vec<(&'n str
 /// there, or itself, is left out.
 fn extended<'n>(stacks: &[(&'n str, &'n Table)], report: &mut Report) -> Vec<(&'n str, Table)> {
     let by_name: HashMap<&str, &'n Table> = stacks.iter().copied().collect();
-    // Where the result stands, `None` for what is left out.
-    let mut done: HashMap<&str, Option<usize>> = HashMap::new();
+    let mut done: HashMap<&str, Base> = HashMap::new();
     let mut results: Vec<(&'n str, Table)> = Vec::new();
     let mut nodes = 0;
     for (first, _) in stacks {
         let (chain, base) = lineage(first, &by_name, &done, report);
         let mut base = base;
         for (name, table) in chain.into_iter().rev() {
-            let result = base.and_then(|base: Option<usize>| {
-                let result = match base.and_then(|at| results.get(at)) {
-                    Some((parent, below)) => over_parent(parent, below, table),
-                    None => over_nothing(table),
-                };
-                nodes += result.values().map(Node::size).sum::<usize>();
-                (nodes <= MAX_NODES).then_some(result)
-            });
-            let at = result.map(|result| {
-                results.push((name, result));
-                results.len() - 1
-            });
-            done.insert(name, at);
-            base = at.map(Some);
+            let result = match base {
+                Base::Nothing => Some(over_nothing(table)),
+                Base::Stack(at) => results
+                    .get(at)
+                    .map(|(parent, below)| over_parent(parent, below, table)),
+                Base::Wrong => None,
+            };
+            nodes += result
+                .iter()
+                .flat_map(Table::values)
+                .map(Node::size)
+                .sum::<usize>();
+            base = match result {
+                Some(result) if nodes <= MAX_NODES => {
+                    results.push((name, result));
+                    Base::Stack(results.len() - 1)
+                }
+                _ => Base::Wrong,
+            };
+            done.insert(name, base);
         }
     }
     if nodes > MAX_NODES {
@@ -138,27 +143,36 @@ fn extended<'n>(stacks: &[(&'n str, &'n Table)], report: &mut Report) -> Vec<(&'
     results
 }
 
-/// A stack and those that it extends, up to the one that is done or extends none; and where that one stands: `None`
-/// where something is wrong with the chain.
-#[allow(clippy::type_complexity, reason = "it is used once")]
+/// What a stack stands on.
+#[derive(Clone, Copy)]
+enum Base {
+    /// It extends none.
+    Nothing,
+    /// The stack at this place among those that are done.
+    Stack(usize),
+    /// Something is wrong with the chain: it is left out.
+    Wrong,
+}
+
+/// A stack and those that it extends, up to one that is done or extends none; and what the last of them stands on.
 fn lineage<'n>(
     first: &'n str,
     stacks: &HashMap<&'n str, &'n Table>,
-    done: &HashMap<&str, Option<usize>>,
+    done: &HashMap<&str, Base>,
     report: &mut Report,
-) -> (Vec<(&'n str, &'n Table)>, Option<Option<usize>>) {
+) -> (Vec<(&'n str, &'n Table)>, Base) {
     let mut chain: Vec<(&'n str, &'n Table)> = Vec::new();
     let mut name = first;
     loop {
         if let Some(known) = done.get(name) {
-            return (chain, known.map(Some));
+            return (chain, *known);
         }
         let Some(table) = stacks.get(name).copied() else {
-            return (chain, None);
+            return (chain, Base::Wrong);
         };
         chain.push((name, table));
         let Some(node) = table.get("extends") else {
-            return (chain, Some(None));
+            return (chain, Base::Nothing);
         };
         let shown = |last: &str| {
             let names = chain.iter().map(|(name, _)| *name).chain([last]);
@@ -167,13 +181,13 @@ fn lineage<'n>(
         let at = path(["stacks", name, "extends"]);
         let Some(parent) = node.text() else {
             report.add(node.error(at, "accepted: the name of another stack"));
-            return (chain, None);
+            return (chain, Base::Wrong);
         };
         if let Some(begin) = chain.iter().position(|(name, _)| *name == parent) {
             let names = chain[begin..].iter().map(|(name, _)| *name).chain([parent]);
             let circle = names.collect::<Vec<_>>().join(" -> ");
             report.add(node.error(at, format!("a stack cannot extend itself: {circle}")));
-            return (chain, None);
+            return (chain, Base::Wrong);
         }
         let Some((parent, _)) = stacks.get_key_value(parent) else {
             let suggestion = suggestion(parent, stacks.keys().copied());
@@ -182,7 +196,7 @@ fn lineage<'n>(
                 shown(parent)
             );
             report.add(node.error(at, message));
-            return (chain, None);
+            return (chain, Base::Wrong);
         };
         name = parent;
     }

@@ -65,9 +65,10 @@ pub struct CircuitBreakerConfig {
     pub dropped_after: Duration,
     /// The state to begin in. Default: closed.
     pub initial_state: State,
-    /// Names of predicates whose matches are failures; with any, other errors are successes. A
-    /// [`Registry`](crate::Registry) knows what names mean; a breaker that is built alone takes none, and its layer
-    /// takes predicates. Default: none.
+    /// Names of predicates whose matches are failures; with any, other errors are successes. Default: none.
+    ///
+    /// A [`Registry`](crate::Registry) knows what names mean; a breaker that is built alone takes none, and its layer
+    /// takes predicates.
     #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::names"))]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<crate::vocabulary::schema::Name>"))]
     pub record: Vec<String>,

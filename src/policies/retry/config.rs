@@ -50,8 +50,10 @@ pub struct RetryConfig {
     pub max_hint: Duration,
     /// What pays for retries. Default: a budget of its own with 20 % of calls over 10 s and 3 a second free.
     pub budget: BudgetChoice,
-    /// Names of predicates whose matches are retried; with any, nothing else is. A [`Registry`](crate::Registry)
-    /// knows what names mean; a retry that is built alone takes none, and its layer takes predicates. Default: none.
+    /// Names of predicates whose matches are retried; with any, nothing else is. Default: none.
+    ///
+    /// A [`Registry`](crate::Registry) knows what names mean; a retry that is built alone takes none, and its layer
+    /// takes predicates.
     pub on: Vec<String>,
     /// Names of predicates whose matches are not retried; they win over `on`. Default: none.
     pub never_on: Vec<String>,

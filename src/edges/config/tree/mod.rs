@@ -25,6 +25,7 @@ pub(crate) use self::yaml::yaml;
 pub(crate) use self::{
     json::json,
     toml::{toml, toml_value},
+    write::Key,
 };
 use crate::composition::settings::{Issue, Place};
 
@@ -201,6 +202,11 @@ impl Table {
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Node> {
         self.0.values_mut().map(|entry| &mut entry.node)
+    }
+
+    /// Each key and its value, without the places of the keys.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (String, Node)> {
+        self.0.into_iter().map(|(key, entry)| (key, entry.node))
     }
 
     /// Each key and its value.
