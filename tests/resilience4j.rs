@@ -588,6 +588,30 @@ fn the_meaning_that_the_program_gives_a_class_comes_first() {
 }
 
 #[test]
+fn it_is_a_source_like_any_other() {
+    let source = Source::from(document("good/shop.properties"));
+    assert!(source.file().unwrap().ends_with("good/shop.properties"));
+    let settings = source.load(&predicates()).unwrap();
+    assert_eq!(
+        settings,
+        document("good/shop.properties").load(&predicates()).unwrap()
+    );
+    let settings = source
+        .env([("ORDERS_TIMEOUT", "9s")])
+        .load(&predicates())
+        .unwrap();
+    let PolicyConfig::Timeout(timeout) = policy(&settings, "orders", "timeout") else {
+        panic!();
+    };
+    assert_eq!(timeout.limit, secs(9));
+    let source = Source::from(Resilience4j::yaml("a: 1")).named("b.yml");
+    assert_eq!(
+        source.load(&predicates()).unwrap_err().to_string(),
+        "b.yml: there is no `resilience4j` in it"
+    );
+}
+
+#[test]
 fn a_list_of_any_exception_also_takes_responses_that_are_failures() {
     let settings = document("good/results.yml").load(&predicates()).unwrap();
     let PolicyConfig::CircuitBreaker(breaker) = policy(&settings, "any", "circuit_breaker") else {
@@ -658,7 +682,10 @@ fn what_is_loaded_can_be_printed_as_a_file_of_this_crate() {
         // Each place is told of a value that there is.
         let entries = effective.entries();
         for path in settings.origins.keys() {
-            assert!(entries.iter().any(|entry| entry.path == *path), "{path}: {effective}");
+            assert!(
+                entries.iter().any(|entry| entry.path == *path),
+                "{path}: {effective}"
+            );
         }
     }
 }

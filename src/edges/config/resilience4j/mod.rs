@@ -31,7 +31,7 @@ mod stacks;
 mod values;
 
 use std::{
-    collections::BTreeMap,
+    borrow::Cow,
     ffi::OsString,
     fmt,
     path::{Path, PathBuf},
@@ -45,7 +45,7 @@ use self::{
     sections::Sections,
     stacks::stacks,
 };
-use super::source::read_text;
+use super::{environment::Environment, source::read_text};
 use crate::composition::settings::{ConfigErrors, Issue, Place, Predicates, Settings};
 
 /// What Spring Boot's resilience4j is set up with: its YAML and its `.properties`, as they are.
@@ -90,7 +90,7 @@ pub struct Resilience4j {
     lenient: bool,
     profiles: Vec<String>,
     /// `None`: that of the process.
-    environment: Option<BTreeMap<String, String>>,
+    environment: Option<Environment>,
 }
 
 #[derive(Clone)]
@@ -164,11 +164,10 @@ impl Resilience4j {
         mut self,
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        let variables = variables.into_iter().filter_map(|(name, value)| {
-            let (name, value) = (name.into().into_string(), value.into().into_string());
-            name.ok().zip(value.ok())
-        });
-        self.environment = Some(variables.collect());
+        let variables = variables.into_iter();
+        self.environment = Some(Environment::new(
+            variables.map(|(name, value)| (name.into(), value.into())),
+        ));
         self
     }
 
@@ -186,8 +185,21 @@ impl Resilience4j {
     ///
     /// Everything that is wrong, with its place; or why the file cannot be read.
     pub fn load(&self, predicates: &Predicates) -> Result<Settings, ConfigErrors> {
+        self.load_in(None, predicates)
+    }
+
+    /// The same in another environment, where there is one.
+    pub(super) fn load_in(
+        &self,
+        environment: Option<&Environment>,
+        predicates: &Predicates,
+    ) -> Result<Settings, ConfigErrors> {
+        let environment = match environment.or(self.environment.as_ref()) {
+            Some(environment) => Cow::Borrowed(environment),
+            None => Cow::Owned(Environment::new(std::env::vars_os())),
+        };
         match &self.what {
-            What::Text { name, text, format } => self.read(*format, name, text, predicates),
+            What::Text { name, text, format } => self.read(*format, name, text, &environment, predicates),
             What::Path(path) => {
                 let name: Arc<str> = Arc::from(path.to_string_lossy());
                 let ending = path.extension().and_then(|ending| ending.to_str());
@@ -201,7 +213,7 @@ impl Resilience4j {
                     }
                 };
                 let text = read_text(path, &name)?;
-                self.read(format, &name, &text, predicates)
+                self.read(format, &name, &text, &environment, predicates)
             }
         }
     }
@@ -211,16 +223,14 @@ impl Resilience4j {
         format: Format,
         source: &Arc<str>,
         text: &str,
+        environment: &Environment,
         predicates: &Predicates,
     ) -> Result<Settings, ConfigErrors> {
         let mut report = Report::new(self.lenient);
         let documents = documents(format, source, text, &self.profiles, &mut report);
         let lookup = Lookup {
             documents: &documents,
-            environment: &|name| match &self.environment {
-                Some(variables) => variables.get(name).cloned(),
-                None => std::env::var(name).ok(),
-            },
+            environment,
         };
         let mut sections = Sections::default();
         for (number, document) in documents.iter().enumerate() {

@@ -1,7 +1,10 @@
 //! Spring's `${name}` and `${name:default}` in values.
 
 use super::names::{parts, uniform};
-use crate::edges::config::tree::{Node, Table, Value};
+use crate::edges::config::{
+    environment::Environment,
+    tree::{Node, Table, Value},
+};
 
 /// How deep placeholders may stand for others.
 const DEEPEST: usize = 8;
@@ -14,7 +17,7 @@ const MOST: u32 = 100;
 pub(super) struct Lookup<'l> {
     /// Later ones win.
     pub(super) documents: &'l [Table],
-    pub(super) environment: &'l dyn Fn(&str) -> Option<String>,
+    pub(super) environment: &'l Environment,
 }
 
 impl Lookup<'_> {
@@ -80,7 +83,8 @@ impl Lookup<'_> {
     /// A variable of the environment by its own name, or by the one that Spring makes of a property's.
     fn variable(&self, name: &str) -> Option<String> {
         let as_variable = || name.replace('.', "_").replace('-', "").to_uppercase();
-        (self.environment)(name).or_else(|| (self.environment)(&as_variable()))
+        let known = |name: &str| self.environment.get(name).map(str::to_owned);
+        known(name).or_else(|| known(&as_variable()))
     }
 }
 
