@@ -136,8 +136,11 @@ impl Environment {
                 .ok_or_else(|| "the value is not valid Unicode".to_owned())
                 .and_then(|value| override_key(root, keys, value, &place));
             if let Err(message) = set {
-                let mut issue = Issue::error("", message).at(Some(place));
-                issue.value.clone_from(value);
+                // The path that was meant, as far as the name tells it.
+                let meant: Vec<String> = keys.split("__").map(str::to_lowercase).collect();
+                let meant = path(meant.iter().map(String::as_str));
+                let mut issue = Issue::error(meant, message).at(Some(place.clone()));
+                issue.value = value.as_ref().map(|value| typed(value, &place).shown());
                 report.add(issue);
             }
         }

@@ -1,6 +1,9 @@
 //! From the tree of a file to settings: defaults, what extends what, and each stack.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     de::unknown_key,
@@ -162,6 +165,7 @@ fn lineage<'n>(
     report: &mut Report,
 ) -> (Vec<(&'n str, &'n Table)>, Base) {
     let mut chain: Vec<(&'n str, &'n Table)> = Vec::new();
+    let mut seen = HashSet::new();
     let mut name = first;
     loop {
         if let Some(known) = done.get(name) {
@@ -171,6 +175,7 @@ fn lineage<'n>(
             return (chain, Base::Wrong);
         };
         chain.push((name, table));
+        seen.insert(name);
         let Some(node) = table.get("extends") else {
             return (chain, Base::Nothing);
         };
@@ -183,7 +188,8 @@ fn lineage<'n>(
             report.add(node.error(at, "accepted: the name of another stack"));
             return (chain, Base::Wrong);
         };
-        if let Some(begin) = chain.iter().position(|(name, _)| *name == parent) {
+        if seen.contains(parent) {
+            let begin = chain.iter().position(|(name, _)| *name == parent).unwrap_or(0);
             let names = chain[begin..].iter().map(|(name, _)| *name).chain([parent]);
             let circle = names.collect::<Vec<_>>().join(" -> ");
             report.add(node.error(at, format!("a stack cannot extend itself: {circle}")));
