@@ -13,11 +13,11 @@ use std::{
 
 use buttress::{
     Advice, Backoff, BulkheadConfig, CircuitBreakerConfig, Exchange, Held, HoldsRejected, Issue, Jitter,
-    KeyedConfig, LintReport, Outcome, Policy, PolicyConfig, RetryConfig, Severity, Stack, StackConfig,
-    StayEnd, TimeoutConfig, Verdict,
+    KeyedConfig, LintReport, Origin, Outcome, Place, Policy, PolicyConfig, RetryConfig, Settings, Severity,
+    Stack, StackConfig, StayEnd, TimeoutConfig, Verdict,
 };
 use proptest::prelude::*;
-use tower::{BoxError, Layer, ServiceExt, service_fn};
+use tower::{BoxError, Layer, service_fn};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -391,9 +391,10 @@ fn any_stage() -> impl Strategy<Value = PolicyConfig> {
     let wait = prop_oneof![Just(0_u64), 1..400_u64];
     let backoff = prop_oneof![
         wait.clone().prop_map(|wait| Backoff::fixed(ms(wait))),
-        (1..100_u64, 1.0..4.0, 100..500_u64).prop_map(|(initial, factor, max)| Backoff::exponential(
+        // Whole milliseconds grow to whole ones: Tokio's timer knows no others.
+        (1..100_u64, 1..5_u32, 100..500_u64).prop_map(|(initial, factor, max)| Backoff::exponential(
             ms(initial),
-            factor,
+            f64::from(factor),
             ms(max)
         )),
         (1..100_u64, 100..500_u64).prop_map(|(base, max)| Backoff::decorrelated(ms(base), ms(max))),
@@ -793,10 +794,10 @@ fn a_minimum_above_the_window_is_told_and_what_a_full_window_does_anyway() {
 fn a_slow_call_is_shorter_than_the_longest_one() {
     let slow = |longer_than, rate| breaker().slow_calls(longer_than, rate);
     let message = "no call is slow: none takes longer than 2s, as the timeouts are";
-    warns(&stages!(slow(secs(2), 0.5), timeout(secs(2))), &[]);
+    warns(&stages!(slow(secs(2), 0.3), timeout(secs(2))), &[]);
     for stack in [
-        stages!(slow(secs(3), 0.5), timeout(secs(2))),
-        stages!(timeout(secs(2)), slow(secs(3), 0.5)),
+        stages!(slow(secs(3), 0.3), timeout(secs(2))),
+        stages!(timeout(secs(2)), slow(secs(3), 0.3)),
     ] {
         let report = stack.lint();
         let issue = report.warnings().next().unwrap();
@@ -808,15 +809,54 @@ fn a_slow_call_is_shorter_than_the_longest_one() {
     }
     // What waits in a queue is slow too.
     let queued = BulkheadConfig::new(1).max_wait(secs(1));
-    warns(&stages!(slow(secs(3), 0.5), queued, timeout(secs(2))), &[]);
-    warns(&stages!(slow(secs(3), 0.5)), &[]);
-    // Where every call would have to be slow, the timeouts fail every call.
-    notes(
-        &stages!(slow(secs(3), 1.0), timeout(secs(2))),
-        &[&format!(
-            "note: circuit_breaker0.slow_call.longer_than = 3s: {message}"
-        )],
+    warns(&stages!(slow(secs(3), 0.3), queued, timeout(secs(2))), &[]);
+    warns(&stages!(slow(secs(3), 0.3)), &[]);
+    // Where it would have opened by then for failures, the timeouts do what was meant.
+    let note =
+        format!("note: circuit_breaker0.slow_call.longer_than = 3s: {message}; what they end has failed");
+    notes(&stages!(slow(secs(3), 0.5), timeout(secs(2))), &[&note]);
+    notes(&stages!(slow(secs(3), 1.0), timeout(secs(2))), &[]);
+    let unseen = slow(secs(3), 0.5).record("io").record("other");
+    notes(&stages!(unseen, timeout(secs(2))), &[&note]);
+    let warnings = |breaker: CircuitBreakerConfig| {
+        let stack: StackConfig = stages!(breaker, timeout(secs(2)));
+        stack
+            .lint()
+            .warnings()
+            .map(|issue| issue.message.clone())
+            .collect::<Vec<_>>()
+    };
+    assert!(warnings(slow(secs(3), 1.0).record("io")).contains(&message.to_owned()));
+    let rows = slow(secs(3), 1.0).no_failure_rate();
+    assert!(warnings(rows).contains(&message.to_owned()));
+}
+
+#[test]
+fn timeouts_that_a_list_of_failures_leaves_out_are_told_of() {
+    let listed = |names: &[&str]| {
+        let breaker = names
+            .iter()
+            .fold(breaker(), |breaker, name| breaker.record(*name));
+        stages!(breaker, retry(2), timeout(secs(2)))
+    };
+    warns(
+        &listed(&["io", "5xx"]),
+        &[
+            "warning: circuit_breaker0.record = [\"io\", \"5xx\"]: a call that `timeout2` ends counts as a success: no name \
+             in the list is about timeouts",
+        ],
     );
+    for names in [
+        &["io", "timeout"][..],
+        &["error"],
+        &["failure", "429"],
+        &["io", "a name of the program's"],
+        &[],
+    ] {
+        warns(&listed(names), &[]);
+    }
+    // What a timeout around it ends is a failure whatever the list says.
+    warns(&stages!(timeout(secs(2)), breaker().record("io")), &[]);
 }
 
 #[test]
@@ -870,5 +910,53 @@ fn a_name_that_another_list_wins_over_has_no_effect() {
     warns(
         &stages!(retry(3).on("502..504").on("timeout").never_on("502, 503, 504")),
         &["warning: retry0.on = 502..504: it has no effect: never_on has `502, 503, 504`, and wins"],
+    );
+}
+
+// ---- All the stacks of a program.
+
+#[test]
+fn what_is_said_of_settings_has_its_path_and_its_place() {
+    let place = |line| Place {
+        source: "stacks.toml".into(),
+        line_column: Some((line, 5)),
+    };
+    let mut settings = Settings::default();
+    let stack = stack([
+        ("total", timeout(secs(2)).into()),
+        ("the attempt", timeout(secs(3)).into()),
+        ("circuit_breaker", breaker().count_window(10).into()),
+    ]);
+    settings
+        .stacks
+        .insert("payments".to_owned(), stack.stage("retry", retry(2)));
+    settings.stacks.insert("none".to_owned(), StackConfig::new());
+    for (path, line) in [
+        ("stacks.payments.\"the attempt\".limit", 7),
+        ("stacks.payments.circuit_breaker.window.calls", 10),
+        ("stacks.payments.circuit_breaker.failure_rate", 9),
+        ("stacks.payments.circuit_breakers.failure_rate", 1),
+    ] {
+        settings
+            .origins
+            .insert(path.to_owned(), Origin::Written(place(line)));
+    }
+    let reports = settings.lint();
+    assert_eq!(reports["payments"].worst_wait, Some(secs(2)));
+    assert_eq!(
+        lines(&reports["none"], Severity::Note),
+        ["warning: stacks.none: it has no stage, so that it guards nothing"]
+    );
+    assert_eq!(
+        lines(&reports["payments"], Severity::Note),
+        [
+            "stacks.toml:7:5: warning: stacks.payments.\"the attempt\".limit = 3s: `total` around it ends a call earlier, \
+             after 2s",
+            "stacks.toml:9:5: note: stacks.payments.circuit_breaker: it lies outside of `retry`, so it sees calls and not \
+             attempts: a call that a retry saved is a success",
+            "note: stacks.payments.circuit_breaker.minimum_calls = 20: the window holds 10 calls, so 10 is used",
+            "note: stacks.payments.retry: no timeout inside of it limits an attempt: one that hangs uses up all of `total` \
+             (2s) and is not retried",
+        ]
     );
 }

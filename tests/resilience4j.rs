@@ -1,5 +1,6 @@
 //! What resilience4j is set up with, read as it is. The documents and what comes of them are in `tests/resilience4j/`.
 
+#![cfg(feature = "yaml")]
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::{

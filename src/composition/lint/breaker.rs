@@ -6,6 +6,7 @@ use super::view::View;
 use crate::{
     composition::settings::{Issue, KeyedBy},
     policies::circuit_breaker::{CircuitBreakerConfig, StayEnd, WindowConfig},
+    vocabulary::status::StatusSet,
 };
 
 pub(super) fn check(view: &View<'_>, keyed: Option<&KeyedBy>, issues: &mut Vec<Issue>) {
@@ -29,6 +30,7 @@ pub(super) fn check(view: &View<'_>, keyed: Option<&KeyedBy>, issues: &mut Vec<I
         }
     }
     check_slow_calls(view, breaker, issues);
+    issues.extend(check_record(view, breaker));
     check_half_open(view, breaker, issues);
 }
 
@@ -112,14 +114,69 @@ fn check_slow_calls(view: &View<'_>, breaker: &CircuitBreakerConfig, issues: &mu
         return;
     }
     let message = format!("no call is slow: none takes longer than {longest:?}, as the timeouts are");
-    let issue = if slow.rate.as_fraction() >= 1.0 {
-        // Were every call slow, every call would be cut off: the failure rate sees what this rate would have seen.
-        view.note("slow_call.longer_than", message)
-    } else {
-        view.warning("slow_call.longer_than", message)
+    let ended_ones_are_failures = sees_timeouts(breaker) != Some(false);
+    let issue = match breaker.failure_rate {
+        // Calls that were slow are ended, and open it by failing.
+        Some(failed) if ended_ones_are_failures && failed <= slow.rate => {
+            if slow.rate.as_fraction() >= 1.0 {
+                return;
+            }
+            view.note(
+                "slow_call.longer_than",
+                format!("{message}; what they end has failed"),
+            )
+        }
+        _ => view.warning("slow_call.longer_than", message),
     };
     issues.push(issue.with_value(format!("{:?}", slow.longer_than)));
 }
+
+/// Timeouts that a list of failures leaves out: they count as successes.
+fn check_record(view: &View<'_>, breaker: &CircuitBreakerConfig) -> Option<Issue> {
+    if sees_timeouts(breaker) != Some(false) {
+        return None;
+    }
+    let timeout = view.inner().find(|inner| inner.timeout().is_some())?;
+    Some(
+        view.warning(
+            "record",
+            format!(
+                "a call that `{}` ends counts as a success: no name in the list is about timeouts",
+                timeout.name()
+            ),
+        )
+        .with_value(format!("{:?}", breaker.record)),
+    )
+}
+
+/// Whether its list of failures has timeouts in it, as far as the names that are built in tell.
+fn sees_timeouts(breaker: &CircuitBreakerConfig) -> Option<bool> {
+    if breaker.record.is_empty()
+        || breaker
+            .record
+            .iter()
+            .any(|name| WITH_TIMEOUTS.contains(&name.as_str()))
+    {
+        return Some(true);
+    }
+    let is_known =
+        |name: &String| WITHOUT_TIMEOUTS.contains(&name.as_str()) || name.parse::<StatusSet>().is_ok();
+    breaker.record.iter().all(is_known).then_some(false)
+}
+
+/// Names that match what a timeout of this crate ended, and those that do not, as [`Predicates`] has them.
+///
+/// [`Predicates`]: crate::Predicates
+const WITH_TIMEOUTS: [&str; 3] = ["error", "failure", "timeout"];
+const WITHOUT_TIMEOUTS: [&str; 7] = [
+    "io",
+    "connect",
+    "dns",
+    "reset",
+    "body",
+    "circuit_open",
+    "bulkhead_full",
+];
 
 /// A probe that hangs and is never judged.
 fn check_half_open(view: &View<'_>, breaker: &CircuitBreakerConfig, issues: &mut Vec<Issue>) {

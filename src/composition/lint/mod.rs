@@ -16,11 +16,11 @@ mod timing;
 mod view;
 mod worst;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 pub use self::worst::WorstCase;
 use self::{view::View, worst::worst_cases};
-use crate::composition::settings::{Issue, Severity, StackConfig};
+use crate::composition::settings::{Issue, Origin, Place, Settings, Severity, StackConfig, path};
 
 /// What a stack costs at worst, and what there is to say about its order and values.
 ///
@@ -64,6 +64,44 @@ impl LintReport {
         self.issues
             .iter()
             .filter(|issue| issue.severity >= Severity::Warning)
+    }
+}
+
+impl Settings {
+    /// The same for each stack, by name. The paths of what is said begin with `stacks.` and the stack's name, and it has
+    /// its place in the source where that is known.
+    pub fn lint(&self) -> BTreeMap<String, LintReport> {
+        let stacks = self.stacks.iter().map(|(name, stack)| {
+            let mut report = stack.lint();
+            let stack = path(["stacks", name]);
+            for issue in &mut report.issues {
+                issue.path = match issue.path.as_str() {
+                    "" => stack.clone(),
+                    within => format!("{stack}.{within}"),
+                };
+                issue.place = self.place_of(&issue.path);
+            }
+            (name.clone(), report)
+        });
+        stacks.collect()
+    }
+
+    /// Where a setting was written, or the first of those below it.
+    fn place_of(&self, path: &str) -> Option<Place> {
+        let place = |origin: &Origin| match origin {
+            Origin::Written(place) | Origin::Defaults(place) | Origin::Extends { place, .. } => {
+                Some(place.clone())
+            }
+            Origin::BuiltIn => None,
+        };
+        self.origins.get(path).and_then(place).or_else(|| {
+            let below = format!("{path}.");
+            let origins = self.origins.range(below.clone()..);
+            origins
+                .take_while(|(path, _)| path.starts_with(&below))
+                .filter_map(|(_, origin)| place(origin))
+                .min_by_key(|place| place.line_column.unwrap_or((u32::MAX, 0)))
+        })
     }
 }
 

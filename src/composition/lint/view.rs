@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::worst::worst_cases;
 use crate::{
-    composition::settings::{Issue, PolicyConfig, StageConfig},
+    composition::settings::{Issue, PolicyConfig, StageConfig, path},
     policies::{
         bulkhead::BulkheadConfig, circuit_breaker::CircuitBreakerConfig, retry::RetryConfig,
         timeout::TimeoutConfig,
@@ -56,11 +56,7 @@ impl<'a> View<'a> {
 
     /// The path of a setting of this stage; of the stage itself where `field` is empty.
     fn path(&self, field: &str) -> String {
-        if field.is_empty() {
-            self.name().to_owned()
-        } else {
-            format!("{}.{field}", self.name())
-        }
+        path([self.name()].into_iter().chain(field.split_terminator('.')))
     }
 
     pub(super) fn note(&self, field: &str, message: impl Into<String>) -> Issue {
