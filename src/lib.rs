@@ -34,6 +34,7 @@ pub use crate::{
             KeyBy, KeyOf, Keyed, KeyedBulkhead, KeyedCircuitBreaker, KeyedConfig, KeyedLayer, KeyedPass,
             KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,
         },
+        lint::{LintReport, WorstCase},
         registry::{NotFound, Registry, RegistryBuilder, Reload, StackInfo},
         settings::{
             ConfigErrors, Issue, KeyedBy, Origin, Place, PolicyConfig, Predicates, Settings, Severity,

@@ -124,6 +124,24 @@ impl Backoff {
         }
     }
 
+    /// The shortest and the longest wait after attempt `attempt` (the first is 1); `None` where a closure says it.
+    pub(crate) fn bounds(&self, attempt: u32, jitter: Jitter) -> Option<(Duration, Duration)> {
+        let capped = match self {
+            Self::Fixed(wait) => *wait,
+            Self::Exponential { initial, factor, max } => {
+                growth(*initial, *factor, *max, attempt.saturating_sub(1))
+            }
+            Self::Decorrelated { base, max } => return Some((*base, growth(*base, 3.0, *max, attempt))),
+            Self::Function(_) => return None,
+        };
+        let shortest = match jitter {
+            Jitter::None => capped,
+            Jitter::Full => Duration::ZERO,
+            Jitter::Equal => capped / 2,
+        };
+        Some((shortest, capped))
+    }
+
     /// The wait after attempt `attempt` (the first is 1), `previous` being the wait before that attempt.
     pub(crate) fn wait(
         &self,

@@ -14,8 +14,9 @@ mod predicates;
 
 use std::collections::BTreeMap;
 
+pub(crate) use self::check::path;
 #[cfg(feature = "config")]
-pub(crate) use self::check::{path, refuse_name};
+pub(crate) use self::check::refuse_name;
 pub use self::{
     issue::{ConfigErrors, Issue, Place, Severity},
     origin::Origin,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error::Error as StdError, fmt, io};
 use crate::vocabulary::{
     error::causes,
     nearest::suggestion,
-    outcome::Outcome,
+    outcome::{Outcome, Verdict},
     predicate::{Predicate, Rules},
     rejected::{Reason, RejectedKind},
     status::StatusSet,
@@ -19,6 +19,7 @@ use crate::vocabulary::{
 /// | name | matches |
 /// |---|---|
 /// | `error` | any error |
+/// | `failure` | what counts as a failure anyway: any error but a refusal of this crate, and what an exchange says |
 /// | `io` | an [`io::Error`], anywhere in the chain of sources, as for all of these |
 /// | `timeout` | a timeout of this crate, Tokio's or the system's; with feature `reqwest` that client's too |
 /// | `connect` | the connection was never made: refused, unreachable, no such name; what reqwest says of it |
@@ -66,6 +67,10 @@ impl Predicates {
         });
         Self(BTreeMap::new())
             .with("error", Predicate::any_error())
+            .with(
+                "failure",
+                Predicate::new(|outcome| outcome.verdict() == Verdict::Failure),
+            )
             .with("io", Predicate::error::<io::Error>())
             .with("timeout", timeout)
             .with("dns", Predicate::new(is_unresolved))

@@ -27,6 +27,12 @@ impl Environment {
         Self(variables.collect())
     }
 
+    /// The value of a variable.
+    #[cfg(feature = "yaml")]
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_deref()
+    }
+
     /// Replaces `${VAR}` and `${VAR:-default}` in every string below `root`. A string that had one in it is read anew,
     /// as the value of a variable is: `"${RETRIES:-3}"` is a number.
     pub(crate) fn expand(&self, root: &mut Node, report: &mut Report) {

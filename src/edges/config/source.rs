@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(feature = "yaml")]
+use super::resilience4j::Resilience4j;
 use super::{
     environment::Environment,
     report::Report,
@@ -37,6 +39,8 @@ enum What {
         text: String,
         format: Format,
     },
+    #[cfg(feature = "yaml")]
+    Resilience4j(Resilience4j),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,8 +97,11 @@ impl Source {
 
     /// What errors call a text in place of a file's name. Default: its format. A file keeps its path.
     pub fn named(mut self, name: &str) -> Self {
-        if let What::Text { name: known, .. } = &mut self.what {
-            *known = Arc::from(name);
+        match &mut self.what {
+            What::Path(_) => {}
+            What::Text { name: known, .. } => *known = Arc::from(name),
+            #[cfg(feature = "yaml")]
+            What::Resilience4j(source) => *source = source.clone().named(name),
         }
         self
     }
@@ -124,6 +131,8 @@ impl Source {
         match &self.what {
             What::Path(path) => Some(path),
             What::Text { .. } => None,
+            #[cfg(feature = "yaml")]
+            What::Resilience4j(source) => source.file(),
         }
     }
 
@@ -133,7 +142,12 @@ impl Source {
     ///
     /// Everything that is wrong, with its place; or why the file cannot be read.
     pub fn load(&self, predicates: &Predicates) -> Result<Settings, ConfigErrors> {
-        let mut root = self.tree()?;
+        let mut root = match &self.what {
+            What::Path(path) => parse_file(path),
+            What::Text { name, text, format } => parse(name, text, *format),
+            #[cfg(feature = "yaml")]
+            What::Resilience4j(source) => return source.load_in(self.environment.as_ref(), predicates),
+        }?;
         let environment = match &self.environment {
             Some(environment) => Cow::Borrowed(environment),
             None => Cow::Owned(Environment::new(std::env::vars_os())),
@@ -145,22 +159,25 @@ impl Source {
         }
         read_file(&root, predicates, report)
     }
+}
 
-    fn tree(&self) -> Result<Node, ConfigErrors> {
-        let (name, text, format) = match &self.what {
-            What::Text { name, text, format } => return parse(name, text, *format),
-            What::Path(path) => {
-                let name: Arc<str> = Arc::from(path.to_string_lossy());
-                let format = Format::of(path).ok_or_else(|| {
-                    let message = format!("the extension does not tell the format; accepted: {EXTENSIONS}");
-                    about(&name, None, message)
-                })?;
-                let text = read_text(path, &name)?;
-                (name, text, format)
-            }
-        };
-        parse(&name, &text, format)
+/// What [`Resilience4j`] reads, as it was set up. An environment that is given to the source counts in place of its own;
+/// variables override no keys of it.
+#[cfg(feature = "yaml")]
+impl From<Resilience4j> for Source {
+    fn from(source: Resilience4j) -> Self {
+        Self::of(What::Resilience4j(source))
     }
+}
+
+fn parse_file(path: &Path) -> Result<Node, ConfigErrors> {
+    let name: Arc<str> = Arc::from(path.to_string_lossy());
+    let format = Format::of(path).ok_or_else(|| {
+        let message = format!("the extension does not tell the format; accepted: {EXTENSIONS}");
+        about(&name, None, message)
+    })?;
+    let text = read_text(path, &name)?;
+    parse(&name, &text, format)
 }
 
 fn parse(name: &Arc<str>, text: &str, format: Format) -> Result<Node, ConfigErrors> {
@@ -173,7 +190,7 @@ fn parse(name: &Arc<str>, text: &str, format: Format) -> Result<Node, ConfigErro
     .map_err(ConfigErrors::new)
 }
 
-fn read_text(path: &Path, name: &Arc<str>) -> Result<String, ConfigErrors> {
+pub(super) fn read_text(path: &Path, name: &Arc<str>) -> Result<String, ConfigErrors> {
     let mut bytes = Vec::new();
     // What is longer is refused without having been read to its end, which may never come.
     let longest = MAX_TEXT as u64 + 1;
@@ -221,6 +238,8 @@ impl fmt::Debug for Source {
         let name = match &self.what {
             What::Path(path) => path.to_string_lossy(),
             What::Text { name, .. } => (&**name).into(),
+            #[cfg(feature = "yaml")]
+            What::Resilience4j(source) => return f.debug_tuple("Source").field(source).finish(),
         };
         f.debug_tuple("Source").field(&name).finish()
     }
