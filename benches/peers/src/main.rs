@@ -20,7 +20,7 @@
 //! | `services.rs` | the services that are guarded |
 //! | `guards/` | the guards, a file for each library |
 //! | `groups/` | what is measured, a file for each group or part of one |
-//! | `rounds.rs`, `meter.rs`, `scheduling.rs` | how it is measured |
+//! | `rounds.rs`, `meter.rs` | how it is measured |
 //! | `report.rs`, `bars.rs`, `machine.rs` | how it is shown |
 
 mod bars;
@@ -31,7 +31,6 @@ mod machine;
 mod meter;
 mod report;
 mod rounds;
-mod scheduling;
 mod services;
 
 use std::{process::ExitCode, time::Duration};

@@ -13,6 +13,7 @@ use std::{
 };
 
 use allocation_counter::{measure as count, opt_out};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::{
     runtime::{Handle, Runtime},
     task::{JoinHandle, yield_now},
@@ -21,20 +22,42 @@ use tokio::{
 use crate::{
     effort::Effort,
     guards::{WINDOW, buttress, failsafe, recloser, seatbelt, tower, tower_resilience},
+    meter,
     report::{Line, Spread},
-    scheduling::waited_for_processors,
     services::{Echo, Flaky, Guarded, poll_ready},
 };
 
 pub(crate) const NAME: &str = "contention";
 
+const WORKERS: usize = 2;
 const TASKS: [usize; 4] = [1, 2, 4, 8];
 
 /// Calls between two looks at the executor.
 const CALLS_PER_TURN: u64 = 256;
 
 type Spawn = Box<dyn Fn(usize, u64) -> Vec<JoinHandle<Span>>>;
-type Span = (Instant, Instant);
+
+/// When a task began and ended.
+struct Span {
+    began: Moment,
+    ended: Moment,
+}
+
+/// A time of day, and how much processor time this process had taken by then.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    at: Instant,
+    taken: Duration,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            taken: meter::processor_time_of_all(),
+        }
+    }
+}
 
 /// One instance that tasks share.
 struct Shared {
@@ -47,7 +70,8 @@ struct Shared {
 
 pub(crate) fn measure(effort: Effort) -> Vec<Line> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(WORKERS)
+        .on_thread_start(onto_a_processor)
         .enable_all()
         .build()
         .unwrap();
@@ -55,7 +79,7 @@ pub(crate) fn measure(effort: Effort) -> Vec<Line> {
         let _entered = runtime.enter();
         instances(&runtime)
     };
-    let took = Duration::from_micros(if effort.quick { 700 } else { 2_000 });
+    let took = Duration::from_micros(if effort.quick { 500 } else { 1_000 });
     let mut rows: Vec<_> = all
         .iter()
         .flat_map(|shared| TASKS.map(|tasks| (shared, tasks)))
@@ -199,7 +223,7 @@ fn spawn<S: Guarded>(handle: &Handle, service: &S, tasks: usize, each: u64) -> V
 
 async fn calls<S: Guarded>(mut service: S, calls: u64, gate: Arc<Gate>) -> Span {
     gate.pass().await;
-    let began = Instant::now();
+    let began = Moment::now();
     for request in 0..calls {
         black_box(match poll_ready(&mut service).await {
             Ok(()) => service.call(request).await.is_ok(),
@@ -209,7 +233,10 @@ async fn calls<S: Guarded>(mut service: S, calls: u64, gate: Arc<Gate>) -> Span 
             yield_now().await;
         }
     }
-    (began, Instant::now())
+    Span {
+        began,
+        ended: Moment::now(),
+    }
 }
 
 /// Opens when all are there.
@@ -255,28 +282,42 @@ struct Round {
 }
 
 fn round(runtime: &Runtime, shared: &Shared, tasks: usize, calls: u64) -> Round {
-    let waited = waited_for_processors();
-    let tasks = (shared.spawn)(tasks, calls);
-    let all = calls * tasks.len() as u64;
+    let handles = (shared.spawn)(tasks, calls);
     let spans: Vec<Span> = runtime.block_on(async {
-        let mut spans = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            spans.push(task.await.unwrap());
+        let mut spans = Vec::with_capacity(tasks);
+        for handle in handles {
+            spans.push(handle.await.unwrap());
         }
         spans
     });
-    let waited = waited_for_processors().saturating_sub(waited);
-    let began = |pick: fn(Instant, Instant) -> Instant| spans.iter().map(|span| span.0).reduce(pick);
-    let ended = |pick: fn(Instant, Instant) -> Instant| spans.iter().map(|span| span.1).reduce(pick);
-    let took = ended(Ord::max).unwrap() - began(Ord::min).unwrap();
-    let together = ended(Ord::min)
-        .unwrap()
-        .saturating_duration_since(began(Ord::max).unwrap());
+    let began =
+        |pick: fn(Moment, Moment) -> Moment| spans.iter().map(|span| span.began).reduce(pick).unwrap();
+    let ended =
+        |pick: fn(Moment, Moment) -> Moment| spans.iter().map(|span| span.ended).reduce(pick).unwrap();
+    let (first, last) = (began(Ord::min), ended(Ord::max));
+    let took = last.at - first.at;
+    let together = ended(Ord::min).at.saturating_duration_since(began(Ord::max).at);
+    // Tasks that do not run at the same time do not contend: as many processors as there are workers or tasks must
+    // have been at work all the time.
+    let processors = tasks.min(WORKERS) as f64;
+    let taken = last.taken.saturating_sub(first.taken);
     Round {
-        ns: took.as_nanos() as f64 / all as f64,
+        ns: took.as_nanos() as f64 / (calls * tasks as u64) as f64,
         took,
-        // Tasks that do not run at the same time do not contend, and threads that wait for a processor do not run.
-        is_undisturbed: together >= took.mul_f64(0.8) && waited <= took.mul_f64(0.05),
+        is_undisturbed: together >= took.mul_f64(0.8) && taken >= took.mul_f64(0.95 * processors),
+    }
+}
+
+/// Each worker has a processor of its own: left to the system, both may sit on one for longer than a round.
+fn onto_a_processor() {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    let allowed = sched_getaffinity(None).unwrap_or_default();
+    let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    let mine = STARTED.fetch_add(1, Ordering::Relaxed) % allowed.len().max(1);
+    let mut only = CpuSet::new();
+    allowed.get(mine).iter().for_each(|cpu| only.set(**cpu));
+    if let Err(error) = sched_setaffinity(None, &only) {
+        eprintln!("peers: a worker stays where it is: {error}");
     }
 }
 
@@ -303,13 +344,13 @@ impl Rounds {
         }
     }
 
-    /// Where the machine had no quiet moment, all rounds count, and the line says so.
+    /// Where that was hardly ever so, all rounds count, and the line says it.
     fn into_line(self, line: Line) -> Line {
         if self.undisturbed.len() >= 3 {
             line.times(Spread::of(self.undisturbed))
         } else {
             line.times(Spread::of(self.all))
-                .note("disturbed: the machine had other work")
+                .note("the workers were not at work all the time: they waited for a lock, or the machine had other work")
         }
     }
 }
