@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
-use super::{Loader, Registry, Shared, State};
+use super::{Loader, Registry, Shared, State, observe::Watch};
 use crate::{
     composition::settings::{ConfigErrors, Predicates, Settings},
     vocabulary::{
@@ -116,8 +116,10 @@ impl RegistryBuilder {
             state: Mutex::new(State {
                 settings: Arc::new(Settings::default()),
                 stacks: BTreeMap::new(),
-                observers: self.observers,
+                watches: self.observers.into_iter().map(Watch::all).collect(),
             }),
+            overrides: Mutex::default(),
+            house: Mutex::default(),
         }))
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     vocabulary::{
         clock::{Clock, Now, Timestamp},
         event::{GaveUp, What},
+        event_kind::EventKind,
         outcome::{Abandoned, Advice, Outcome, Verdict},
         sync::Ordering,
     },
@@ -116,7 +117,7 @@ impl Policy for Retry {
         if outcome.advice() == Advice::Stop {
             pass.phase = Phase::Out;
             if pass.attempt > 1 && outcome.verdict() == Verdict::Success {
-                self.tell(|| What::Recovered {
+                self.tell_call(EventKind::Recovered, || What::Recovered {
                     attempts: u32::from(pass.attempt),
                 });
             }
@@ -137,7 +138,7 @@ impl Policy for Retry {
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
         if pass.phase != Phase::Out {
             pass.phase = Phase::Out;
-            self.tell(|| What::Abandoned(why));
+            self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
         }
     }
 
@@ -157,12 +158,12 @@ impl Retry {
                 pass.phase = Phase::Waiting;
                 pass.wait_end = now.get().after(wait).as_nanos();
                 pass.previous = settings.backoff.share_of_longest(wait);
-                self.tell(|| What::Retrying { attempt, after: wait });
+                self.tell_call(EventKind::Retrying, || What::Retrying { attempt, after: wait });
                 Next::Again
             }
             Err(why) => {
                 pass.phase = Phase::Out;
-                self.tell(|| What::GaveUp {
+                self.tell_call(EventKind::GaveUp, || What::GaveUp {
                     attempts: attempt,
                     why,
                 });
