@@ -224,7 +224,7 @@ impl fmt::Display for What {
             Self::Reloaded { generation } => write!(f, "took settings number {generation}"),
             Self::ReloadFailed { errors } => write!(f, "refused new settings: {errors}"),
             Self::Rejections { count, over, reason } => {
-                write!(f, "rejected {count} calls in {over:?}")?;
+                write!(f, "rejected {count} calls in {over:.1?}")?;
                 match reason {
                     Some(reason) => write!(f, ": {reason}"),
                     None => Ok(()),

@@ -380,7 +380,7 @@ mod tests {
                 json!({
                     "count": 12, "over_seconds": 1.0,
                     "reason": {"code": "full", "limit": 8, "text": "all 8 slots in use"},
-                    "text": "rejected 12 calls in 1s: all 8 slots in use",
+                    "text": "rejected 12 calls in 1.0s: all 8 slots in use",
                 }),
             ),
             (

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
-use super::{Loader, Registry, Shared, State, observe::Watch};
+use super::{Loader, Registry, Shared, State, housekeeping::House, observe::Watch};
 use crate::{
     composition::settings::{ConfigErrors, Predicates, Settings},
     vocabulary::{
@@ -103,6 +103,7 @@ impl RegistryBuilder {
         for observer in &self.observers {
             observers.add_once(Arc::clone(observer));
         }
+        let now = self.clock.now();
         Registry(Arc::new(Shared {
             predicates: self.predicates,
             keys: self.keys,
@@ -119,7 +120,7 @@ impl RegistryBuilder {
                 watches: self.observers.into_iter().map(Watch::all).collect(),
             }),
             overrides: Mutex::default(),
-            house: Mutex::default(),
+            house: Mutex::new(House::new(now)),
         }))
     }
 }

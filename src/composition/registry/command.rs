@@ -279,9 +279,8 @@ impl Registry {
         let state = self.state();
         let (stack, base) = state.base_of(name)?;
         let config = state.stacks.get(stack)?.config();
-        let stage = base.strip_prefix(stack)?.strip_prefix('/')?;
-        let stage = config.stages.iter().find(|known| known.name == stage)?;
-        match &stage.policy {
+        let name = base.strip_prefix(stack)?.strip_prefix('/')?;
+        match &config.stages.iter().find(|known| known.name == name)?.policy {
             PolicyConfig::Bulkhead(config) => Some(config.max_concurrent),
             _ => None,
         }

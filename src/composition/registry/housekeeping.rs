@@ -23,10 +23,9 @@ const EVERY: Duration = Duration::from_secs(1);
 const TELLS: Duration = Duration::from_secs(10);
 
 /// What is remembered from one look to the next.
-#[derive(Default)]
 pub(super) struct House {
-    /// When rejections were last counted; `None` before the first look.
-    looked: Option<Timestamp>,
+    /// When rejections were last counted.
+    looked: Timestamp,
     /// Rejections so far, by the names of the policies that have any, those of keys too.
     rejected: HashMap<Arc<str>, u64>,
     /// By the names of stages.
@@ -154,9 +153,17 @@ struct InUse {
 }
 
 impl House {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            looked: now,
+            rejected: HashMap::new(),
+            untold: HashMap::new(),
+        }
+    }
+
     fn count(&mut self, policies: &[InUse], now: Timestamp) {
         let before = mem::take(&mut self.rejected);
-        let since = self.looked.replace(now).unwrap_or(now);
+        let since = mem::replace(&mut self.looked, now);
         for InUse { stage, of_calls } in policies {
             let rejected = rejected_by(of_calls);
             if rejected == 0 {
@@ -183,7 +190,10 @@ impl House {
     /// What to tell of the stage of that policy now.
     fn due<'a>(&mut self, policy: &'a InUse, now: Timestamp) -> Option<(&'a AnyPolicy, What)> {
         let untold = self.untold.get_mut(policy.stage.name())?;
-        let is_early = untold.told.is_some_and(|told| now.since(told) < TELLS);
+        // A look that comes a little early is the one that is meant.
+        let is_early = untold
+            .told
+            .is_some_and(|told| now.since(told) + EVERY / 2 < TELLS);
         if untold.count == 0 || is_early {
             return None;
         }

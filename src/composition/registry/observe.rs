@@ -142,3 +142,47 @@ impl Registry {
         self.0.observers.tell(PolicyKind::Registry, name, || what);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        composition::{
+            keyed::KeyedConfig,
+            settings::{Settings, StackConfig},
+        },
+        policies::bulkhead::BulkheadConfig,
+        vocabulary::event_kind::EventKinds,
+    };
+
+    #[test]
+    fn a_subscription_that_is_dropped_is_taken_out_everywhere() {
+        let plain = StackConfig::new().stage("bulkhead", BulkheadConfig::new(2));
+        let keyed = plain.clone().keyed("authority", KeyedConfig::new());
+        let settings = Settings::new().stack("plain", plain).stack("keyed", keyed);
+        let registry = Registry::builder().build(settings.clone()).unwrap();
+        let keys = registry.keyed_stack("keyed").unwrap();
+        keys.get("a");
+        let events = registry.subscribe(EventKinds::all());
+        keys.get("b");
+        // A stage that comes with it in place.
+        let mut more = settings;
+        for stack in more.stacks.values_mut() {
+            *stack = stack.clone().stage("inner", BulkheadConfig::new(1));
+        }
+        registry.apply(more).unwrap();
+        keys.get("c");
+
+        let observer = Arc::downgrade(&registry.state().watches[0].observer);
+        assert!(observer.strong_count() > 8, "it is in many places");
+        drop(events);
+        assert_eq!(observer.strong_count(), 0);
+    }
+
+    #[test]
+    fn a_scope_covers_keys_but_not_what_only_begins_alike() {
+        let scope = Scope::Policy("web/breaker".to_owned());
+        assert!(scope.covers("web", "web/breaker") && scope.covers("web", "web/breaker[a]"));
+        assert!(!scope.covers("web", "web/breaker2"));
+    }
+}

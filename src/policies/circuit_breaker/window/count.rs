@@ -43,16 +43,16 @@ impl CountWindow {
     pub(in super::super) fn cells(&self, most: u32) -> (u32, Vec<Totals>) {
         let each = self.size.div_ceil(most.max(1)).max(1);
         let words = self.bits.len() / 2;
-        let calls = u32::try_from(self.totals.calls).unwrap_or(self.size);
-        let oldest = if calls == self.size { self.next } else { 0 };
+        let held = u32::try_from(self.totals.calls).unwrap_or(self.size);
+        let oldest = if held == self.size { self.next } else { 0 };
         let mut cells: Vec<Totals> = Vec::new();
-        for at in 0..calls {
+        for at in 0..held {
             if at % each == 0 {
                 cells.push(Totals::default());
             }
-            // Two sizes of at most a million each: their sum fits.
-            let slot = (oldest + at) % self.size;
-            let (word, bit) = (slot as usize / 64, slot % 64);
+            // Two numbers of at most a million each: their sum fits.
+            let place = (oldest + at) % self.size;
+            let (word, bit) = (place as usize / 64, place % 64);
             let (failed, slow) = (self.bits[word] >> bit & 1, self.bits[words + word] >> bit & 1);
             if let Some(cell) = cells.last_mut() {
                 cell.add(Totals {
