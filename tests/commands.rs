@@ -1,10 +1,10 @@
 //! Commands with who, why and for how long, and what time makes due without being asked.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use buttress::{
-    BoxError, BulkheadConfig, By, CircuitBreakerConfig, Command, CommandError, EventKind, Events,
-    KeyedConfig, Registry, Settings, StackConfig, State, StayEnd, Subscribe, TimeoutConfig,
+    BoxError, BulkheadConfig, By, CircuitBreakerConfig, Clock, Command, CommandError, Event, EventKind,
+    Events, KeyedConfig, Registry, Settings, StackConfig, State, StayEnd, Subscribe, TimeoutConfig, What,
 };
 use tokio::time::sleep;
 
@@ -30,6 +30,7 @@ fn anna() -> By {
     By::new("anna", "the upstream is being moved")
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "a time to live may be none")]
 fn seconds(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
@@ -127,6 +128,83 @@ async fn an_override_that_was_left_otherwise_ends_without_touching_the_breaker()
     sleep(Duration::from_secs(60)).await;
     assert_eq!(state(&registry), State::ForcedOpen);
     assert_eq!(texts(&mut events), [""; 0]);
+}
+
+#[test]
+fn what_is_over_and_was_left_at_once_is_not_touched() {
+    let (clock, hand) = Clock::manual();
+    let registry = Registry::builder()
+        .clock(clock)
+        .build(Settings::new().stack("payments", payments()))
+        .unwrap();
+    let mut events = registry.subscribe(EventKind::OverrideEnded);
+    let resize = Command::Resize { max_concurrent: 2 };
+    for command in [Command::ForceOpen, resize] {
+        registry
+            .command("payments", command, anna(), seconds(30))
+            .unwrap();
+    }
+    hand.advance(Duration::from_secs(31));
+    registry.circuit_breaker("payments").unwrap().disable();
+    registry.bulkhead("payments").unwrap().resize(3).unwrap();
+    registry.tick();
+    assert_eq!(state(&registry), State::Disabled);
+    assert_eq!(registry.bulkhead("payments").unwrap().snapshot().limit, 3);
+    let told = texts(&mut events);
+    assert!(told.iter().all(|text| text.contains("(left)")), "{told:?}");
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn an_override_of_a_policy_that_is_gone_from_its_stack_is_over() {
+    let registry = registry();
+    let mut events = registry.subscribe(Subscribe::default());
+    let resize = Command::Resize { max_concurrent: 2 };
+    let bulkhead = registry.bulkhead("payments").unwrap();
+    registry.command("payments", resize, anna(), seconds(30)).unwrap();
+    let mut settings = (*registry.settings()).clone();
+    settings.stacks.get_mut("payments").unwrap().stages.pop();
+    registry.apply(settings).unwrap();
+    registry.tick();
+    // Its policy's own events still reach who subscribed while it was there.
+    let told = texts(&mut events);
+    assert!(told.last().unwrap().contains("command over (left)"), "{told:?}");
+    assert_eq!(bulkhead.snapshot().limit, 2);
+}
+
+/// Where two commands meet, the one that the policy obeyed last stands, also when the other is noted later.
+#[test]
+fn a_command_that_comes_while_another_is_carried_out_stands() {
+    let (clock, hand) = Clock::manual();
+    let registry = Registry::builder()
+        .clock(clock)
+        .build(Settings::new().stack("payments", payments()))
+        .unwrap();
+    let weak = registry.clone();
+    registry
+        .circuit_breaker("payments")
+        .unwrap()
+        .observe(Arc::new(move |event: &Event| {
+            let forced = matches!(
+                event.what,
+                What::Transition {
+                    to: State::ForcedOpen,
+                    ..
+                }
+            );
+            if forced {
+                let by = By::new("ben", "no, let it pass");
+                weak.command("payments", Command::Disable, by, seconds(30))
+                    .unwrap();
+            }
+        }));
+    registry
+        .command("payments", Command::ForceOpen, anna(), seconds(600))
+        .unwrap();
+    assert_eq!(state(&registry), State::Disabled);
+    hand.advance(Duration::from_secs(31));
+    registry.tick();
+    assert_eq!(state(&registry), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,6 +305,12 @@ async fn a_key_can_be_commanded_alone() {
     assert_eq!(state("acme"), State::Closed);
     let bulkhead = registry.bulkhead("tenants/bulkhead[acme]").unwrap();
     assert_eq!(bulkhead.snapshot().limit, 8);
+
+    let overflow = "tenants/circuit_breaker[*]";
+    registry
+        .command(overflow, Command::Disable, anna(), None)
+        .unwrap();
+    assert_eq!(state("*"), State::Disabled);
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,7 +378,7 @@ async fn housekeeping_makes_the_transitions_that_time_makes_due() {
                 .stack("tenants", stack.keyed("tenant", KeyedConfig::new())),
         )
         .unwrap();
-    let keys = registry.spawn_housekeeping();
+    let housekeeping = registry.spawn_housekeeping();
     registry.keyed_stack("tenants").unwrap().get("acme");
     let mut events = registry.subscribe(EventKind::Transition);
     for name in ["payments", "tenants/circuit_breaker[acme]"] {
@@ -314,7 +398,8 @@ async fn housekeeping_makes_the_transitions_that_time_makes_due() {
     );
     drop(registry);
     sleep(Duration::from_secs(2)).await;
-    assert!(keys.is_finished(), "it keeps no registry alive");
+    assert!(housekeeping.is_finished(), "it keeps no registry alive");
+    housekeeping.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

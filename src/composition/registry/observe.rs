@@ -145,6 +145,8 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::{
         composition::{
@@ -152,7 +154,10 @@ mod tests {
             settings::{Settings, StackConfig},
         },
         policies::bulkhead::BulkheadConfig,
-        vocabulary::event_kind::EventKinds,
+        vocabulary::{
+            event::Event,
+            event_kind::{EventKind, EventKinds},
+        },
     };
 
     #[test]
@@ -176,6 +181,48 @@ mod tests {
         let observer = Arc::downgrade(&registry.state().watches[0].observer);
         assert!(observer.strong_count() > 8, "it is in many places");
         drop(events);
+        assert_eq!(observer.strong_count(), 0);
+    }
+
+    /// A registry of a bulkhead, and settings that change it and add another stage.
+    fn registry_and_more() -> (Registry, Settings) {
+        let stack = |limit| StackConfig::new().stage("bulkhead", BulkheadConfig::new(limit));
+        let registry = Registry::builder().build(Settings::new().stack("plain", stack(2)));
+        let more = stack(3).stage("inner", BulkheadConfig::new(1));
+        (registry.unwrap(), Settings::new().stack("plain", more))
+    }
+
+    #[test]
+    fn who_subscribes_while_settings_are_taken_is_told_of_what_they_bring() {
+        let (registry, more) = registry_and_more();
+        let subscribed = Arc::new(Mutex::new(None));
+        let (other, taken) = (registry.clone(), Arc::clone(&subscribed));
+        registry
+            .bulkhead("plain")
+            .unwrap()
+            .observe(Arc::new(move |_: &Event| {
+                *taken.lock().unwrap() = Some(other.subscribe(EventKind::Reconfigured));
+            }));
+        registry.apply(more).unwrap();
+        let mut events = subscribed.lock().unwrap().take().unwrap();
+        while events.try_recv().is_some() {}
+        registry.bulkhead("plain/inner").unwrap().resize(5).unwrap();
+        assert_eq!(&*events.try_recv().unwrap().event.name, "plain/inner");
+    }
+
+    #[test]
+    fn who_leaves_while_settings_are_taken_is_not_kept_by_what_they_bring() {
+        let (registry, more) = registry_and_more();
+        let events = registry.subscribe(EventKinds::all());
+        let observer = Arc::downgrade(&registry.state().watches[0].observer);
+        let leaves = Mutex::new(Some(events));
+        registry
+            .bulkhead("plain")
+            .unwrap()
+            .observe(Arc::new(move |_: &Event| {
+                drop(leaves.lock().unwrap().take());
+            }));
+        registry.apply(more).unwrap();
         assert_eq!(observer.strong_count(), 0);
     }
 
