@@ -10,6 +10,8 @@ use crate::{
     vocabulary::{
         clock::{Clock, Timestamp},
         event::{Observer, Observers, PolicyKind, What},
+        event_kind::EventKind,
+        events::{Events, Subscribe, WeakObserver},
         outcome::{Abandoned, Outcome, Verdict},
         predicate::{Match, Predicate},
     },
@@ -68,6 +70,11 @@ impl Fallback {
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         self.0.observers.add(observer);
     }
+
+    /// Subscribes to its events, as a stream that never makes a call wait.
+    pub fn subscribe(&self, to: impl Into<Subscribe>) -> Events {
+        Events::of(&self.0, |shared| &shared.observers, to.into())
+    }
 }
 
 fn went_wrong(outcome: &Outcome<'_>) -> bool {
@@ -91,6 +98,10 @@ impl PerKey for Fallback {
 
     fn add_observer(&self, observer: Arc<dyn Observer>) {
         self.0.observers.add_once(observer);
+    }
+
+    fn remove_observer(&self, observer: &WeakObserver) {
+        self.0.observers.remove(observer);
     }
 
     fn tell_observers(&self, what: What) {
@@ -138,9 +149,11 @@ impl Policy for Fallback {
         }
         self.0
             .observers
-            .tell(PolicyKind::Fallback, &self.0.name, || What::Answered {
-                hidden: outcome.verdict(),
-                rejected: outcome.rejected().cloned(),
+            .tell_if_wanted(EventKind::Answered, PolicyKind::Fallback, &self.0.name, || {
+                What::Answered {
+                    hidden: outcome.verdict(),
+                    rejected: outcome.rejected().cloned(),
+                }
             });
         Next::Answer
     }

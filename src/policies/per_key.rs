@@ -1,7 +1,7 @@
 //! Policies of which there is one for each key.
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{Ordering, fence},
 };
 
@@ -28,6 +28,9 @@ pub trait PerKey: Policy {
 
     /// Adds an observer of its events, unless it has it.
     fn add_observer(&self, observer: Arc<dyn Observer>);
+
+    /// Takes an observer out again.
+    fn remove_observer(&self, observer: &Weak<dyn Observer>);
 
     /// Tells its observers.
     fn tell_observers(&self, what: What);

@@ -11,6 +11,8 @@ use crate::{
     vocabulary::{
         clock::{Clock, Now, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
+        event_kind::EventKind,
+        events::{Events, Subscribe, WeakObserver},
         outcome::{Abandoned, Outcome},
         rejected::{Reason, Rejected},
         settings::ConfigError,
@@ -71,11 +73,13 @@ impl TimeoutConfig {
     /// A limit of zero.
     pub fn build(self, name: &str) -> Result<Timeout, ConfigError> {
         let limit = AtomicU64::new(self.check(name)?);
+        let timed_out = AtomicU64::new(0);
         let (name, clock) = (Arc::from(name), self.clock);
         Ok(Timeout(Arc::new(Shared {
             name,
             clock,
             limit,
+            timed_out,
             observers: Observers::default(),
         })))
     }
@@ -113,7 +117,23 @@ struct Shared {
     clock: Clock,
     /// Nanoseconds.
     limit: AtomicU64,
+    timed_out: AtomicU64,
     observers: Observers,
+}
+
+/// A timeout at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct TimeoutSnapshot {
+    /// How long a call may take.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "limit_seconds", serialize_with = "crate::vocabulary::json::seconds")
+    )]
+    pub limit: Duration,
+    /// Calls cut off since it was built.
+    pub timed_out: u64,
 }
 
 impl Timeout {
@@ -136,6 +156,14 @@ impl Timeout {
         Duration::from_nanos(self.0.limit.load(Ordering::Relaxed))
     }
 
+    /// Its limit and its count of one moment.
+    pub fn snapshot(&self) -> TimeoutSnapshot {
+        TimeoutSnapshot {
+            limit: self.limit(),
+            timed_out: self.0.timed_out.load(Ordering::Relaxed),
+        }
+    }
+
     /// Takes another limit for the calls that begin from now on; calls under way keep theirs.
     ///
     /// # Errors
@@ -152,9 +180,22 @@ impl Timeout {
         self.0.observers.add(observer);
     }
 
+    /// Subscribes to its events, as a stream that never makes a call wait.
+    pub fn subscribe(&self, to: impl Into<Subscribe>) -> Events {
+        Events::of(&self.0, |shared| &shared.observers, to.into())
+    }
+
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Timeout, &self.0.name, what);
+    }
+
+    /// Tells what happens in calls, where somebody wants it.
+    #[inline(always)]
+    fn tell_call(&self, kind: EventKind, what: impl FnOnce() -> What) {
+        self.0
+            .observers
+            .tell_if_wanted(kind, PolicyKind::Timeout, &self.0.name, what);
     }
 }
 
@@ -165,6 +206,7 @@ impl PerKey for Timeout {
             name: keyed_name(&shared.name, key),
             clock: shared.clock.clone(),
             limit: AtomicU64::new(shared.limit.load(Ordering::Relaxed)),
+            timed_out: AtomicU64::new(0),
             observers: shared.observers.copied(),
         }))
     }
@@ -175,6 +217,10 @@ impl PerKey for Timeout {
 
     fn add_observer(&self, observer: Arc<dyn Observer>) {
         self.0.observers.add_once(observer);
+    }
+
+    fn remove_observer(&self, observer: &WeakObserver) {
+        self.0.observers.remove(observer);
     }
 
     fn tell_observers(&self, what: What) {
@@ -278,8 +324,9 @@ impl Policy for Timeout {
         }
         pass.phase = Phase::Out;
         let limit = Duration::from_nanos(pass.limit);
+        self.0.timed_out.fetch_add(1, Ordering::Relaxed);
         let rejected = Rejected::new(Arc::clone(&self.0.name), Reason::TimedOut { limit });
-        self.tell(|| What::Rejected(rejected.clone()));
+        self.tell_call(EventKind::Rejected, || What::Rejected(rejected.clone()));
         Expired::Refused(rejected)
     }
 
@@ -295,7 +342,7 @@ impl Policy for Timeout {
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
         if pass.phase != Phase::Out {
             pass.phase = Phase::Out;
-            self.tell(|| What::Abandoned(why));
+            self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
         }
     }
 }

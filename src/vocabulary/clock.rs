@@ -218,8 +218,8 @@ impl<'a> Now<'a> {
     }
 }
 
-/// The time of day, for what compares itself with it (an HTTP date). Nothing is measured with it.
-#[cfg(feature = "http")]
+/// The time of day, for what compares itself with it (an HTTP date) and for what is read later (events). Nothing is
+/// measured with it.
 pub(crate) fn time_of_day() -> std::time::SystemTime {
     std::time::SystemTime::now()
 }

@@ -3,15 +3,17 @@
 use std::{
     fmt,
     sync::{
-        Arc, RwLock,
-        atomic::{AtomicBool, Ordering},
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use crate::vocabulary::{
+    command::{By, Command, OverrideEnd},
+    event_kind::{EventKind, EventKinds},
     outcome::{Abandoned, Verdict},
-    rejected::{OpenCause, Rejected},
+    rejected::{OpenCause, Reason, Rejected},
     state::State,
 };
 
@@ -31,6 +33,20 @@ pub enum PolicyKind {
     Fallback,
     /// [`Registry`](crate::Registry), for what concerns a stack of it or all.
     Registry,
+}
+
+impl PolicyKind {
+    /// Its word, as in settings and in JSON: `circuit_breaker`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::CircuitBreaker => "circuit_breaker",
+            Self::Retry => "retry",
+            Self::Timeout => "timeout",
+            Self::Bulkhead => "bulkhead",
+            Self::Fallback => "fallback",
+            Self::Registry => "registry",
+        }
+    }
 }
 
 impl fmt::Display for PolicyKind {
@@ -56,6 +72,12 @@ pub struct Event {
     pub name: Arc<str>,
     /// What happened.
     pub what: What,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`: {}", self.policy, self.name, self.what)
+    }
 }
 
 /// What happened.
@@ -136,6 +158,118 @@ pub enum What {
         /// What is wrong, one line for each error.
         errors: Arc<str>,
     },
+    /// A policy refused calls, or cut them off, since it was last looked at: a periodic count in place of one
+    /// [`Rejected`](Self::Rejected) for each. The registry's [housekeeping](crate::Registry::housekeeping) tells it.
+    Rejections {
+        /// How many calls.
+        count: u64,
+        /// In how long.
+        over: Duration,
+        /// Why it does so now; `None` where it does not any more.
+        reason: Option<Reason>,
+    },
+    /// Somebody commanded a policy, or the registry.
+    Commanded {
+        /// What.
+        command: Command,
+        /// Who, and why.
+        by: By,
+        /// For how long; `None` until another command.
+        ttl: Option<Duration>,
+    },
+    /// What a command with a time to live had brought about is over.
+    OverrideEnded {
+        /// The command.
+        command: Command,
+        /// Who gave it, and why.
+        by: By,
+        /// How it came to its end.
+        end: OverrideEnd,
+    },
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transition { from, to, cause } => {
+                write!(f, "{from} to {to}")?;
+                match cause {
+                    Some(cause) => write!(f, ": {cause}"),
+                    None => Ok(()),
+                }
+            }
+            Self::WindowEmptied => f.write_str("emptied its window, which has another shape"),
+            Self::Rejected(rejected) => write!(f, "rejected a call: {}", rejected.reason()),
+            Self::Recorded { verdict, duration } => {
+                write!(f, "recorded a {}", verdict.word())?;
+                match duration {
+                    Some(duration) => write!(f, " after {duration:?}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Abandoned(why) => write!(f, "a call ended without a result: {}", why.word()),
+            Self::Retrying { attempt, after } => write!(f, "attempt {attempt} failed, the next in {after:?}"),
+            Self::Recovered { attempts } => write!(f, "a call succeeded after {attempts} attempts"),
+            Self::GaveUp { attempts, why } => write!(f, "gave up after {attempts} attempts: {}", why.word()),
+            Self::Queued => f.write_str("a call waits for a slot"),
+            Self::Answered { hidden, rejected } => match rejected {
+                Some(rejected) => write!(f, "answered in place of a rejection: {rejected}"),
+                None => write!(f, "answered in place of a {}", hidden.word()),
+            },
+            Self::Reconfigured => f.write_str("took new settings"),
+            Self::KeyForgotten => f.write_str("forgot a key that is not in use"),
+            Self::KeysFull { max_keys } => write!(f, "no place for a new key: there are {max_keys}"),
+            Self::Restacked => f.write_str("has other stages"),
+            Self::Orphaned => f.write_str("is gone from the settings, and goes on under the last"),
+            Self::Reloaded { generation } => write!(f, "took settings number {generation}"),
+            Self::ReloadFailed { errors } => write!(f, "refused new settings: {errors}"),
+            Self::Rejections { count, over, reason } => {
+                write!(f, "rejected {count} calls in {over:.1?}")?;
+                match reason {
+                    Some(reason) => write!(f, ": {reason}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Commanded { command, by, ttl } => {
+                write!(f, "commanded: {command}")?;
+                if let Some(ttl) = ttl {
+                    write!(f, " for {ttl:?}")?;
+                }
+                write!(f, ", by {by}")
+            }
+            Self::OverrideEnded { command, by, end } => {
+                write!(f, "command over ({}): {command}, by {by}", end.word())
+            }
+        }
+    }
+}
+
+impl What {
+    /// Its kind.
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::Transition { .. } => EventKind::Transition,
+            Self::WindowEmptied => EventKind::WindowEmptied,
+            Self::Rejected(_) => EventKind::Rejected,
+            Self::Recorded { .. } => EventKind::Recorded,
+            Self::Abandoned(_) => EventKind::Abandoned,
+            Self::Retrying { .. } => EventKind::Retrying,
+            Self::Recovered { .. } => EventKind::Recovered,
+            Self::GaveUp { .. } => EventKind::GaveUp,
+            Self::Queued => EventKind::Queued,
+            Self::Answered { .. } => EventKind::Answered,
+            Self::Reconfigured => EventKind::Reconfigured,
+            Self::KeyForgotten => EventKind::KeyForgotten,
+            Self::KeysFull { .. } => EventKind::KeysFull,
+            Self::Restacked => EventKind::Restacked,
+            Self::Orphaned => EventKind::Orphaned,
+            Self::Reloaded { .. } => EventKind::Reloaded,
+            Self::ReloadFailed { .. } => EventKind::ReloadFailed,
+            Self::Rejections { .. } => EventKind::Rejections,
+            Self::Commanded { .. } => EventKind::Commanded,
+            Self::OverrideEnded { .. } => EventKind::OverrideEnded,
+        }
+    }
 }
 
 /// Why a failed call gets no other attempt.
@@ -157,12 +291,33 @@ pub enum GaveUp {
     NotReady,
 }
 
+impl GaveUp {
+    /// Its word, as in JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Elapsed => "elapsed",
+            Self::Budget => "budget",
+            Self::NotRepeatable => "not_repeatable",
+            Self::NotAdvised => "not_advised",
+            Self::NotReady => "not_ready",
+        }
+    }
+}
+
 /// Watches policies.
 ///
-/// It is called on the caller's task, with no lock held, and must neither block nor panic: hand work on.
+/// It is called on the caller's task, with no lock held, and must neither block nor panic: hand work on, or
+/// [subscribe](crate::Registry::subscribe) instead.
 pub trait Observer: Send + Sync + 'static {
     /// Something happened.
     fn on_event(&self, event: &Event);
+
+    /// The kinds of events that it wants to be told; asked once, when it is added. What nobody wants is not built, which
+    /// matters for what happens in [every call](EventKinds::per_call). Default: all.
+    fn kinds(&self) -> EventKinds {
+        EventKinds::all()
+    }
 }
 
 impl<F: Fn(&Event) + Send + Sync + 'static> Observer for F {
@@ -171,83 +326,124 @@ impl<F: Fn(&Event) + Send + Sync + 'static> Observer for F {
     }
 }
 
-/// The observers of one handle. With none, an event costs a load and a branch.
+/// The observers of one handle. With none for a kind of events, such an event costs a load and a branch.
 #[derive(Default)]
 pub(crate) struct Observers {
-    any: AtomicBool,
-    list: RwLock<Arc<[Arc<dyn Observer>]>>,
+    /// The kinds that any of them wants, as bits.
+    kinds: AtomicU32,
+    list: RwLock<Arc<[Watcher]>>,
+}
+
+#[derive(Clone)]
+struct Watcher {
+    kinds: EventKinds,
+    observer: Arc<dyn Observer>,
 }
 
 impl Observers {
     /// The same observers for another handle.
     pub(crate) fn copied(&self) -> Self {
-        let list = self
-            .list
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let list = self.list();
         Self {
-            any: AtomicBool::new(!list.is_empty()),
-            list: RwLock::new(Arc::clone(&list)),
+            kinds: AtomicU32::new(kinds_of(&list).bits()),
+            list: RwLock::new(list),
         }
     }
 
     pub(crate) fn add(&self, observer: Arc<dyn Observer>) {
-        let mut list = self
-            .list
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *list = list.iter().cloned().chain([observer]).collect();
-        self.any.store(true, Ordering::Release);
+        let watcher = Watcher {
+            kinds: observer.kinds(),
+            observer,
+        };
+        self.change(|list| list.iter().cloned().chain([watcher]).collect());
     }
 
     /// Adds it unless it is there.
     pub(crate) fn add_once(&self, observer: Arc<dyn Observer>) {
-        let known = {
-            let list = self
-                .list
-                .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            list.iter().any(|known| Arc::ptr_eq(known, &observer))
-        };
-        if !known {
+        if !self.list().iter().any(|known| known.is(Arc::as_ptr(&observer))) {
             self.add(observer);
         }
     }
 
-    #[inline]
-    pub(crate) fn any(&self) -> bool {
-        self.any.load(Ordering::Acquire)
+    /// Takes it out again.
+    pub(crate) fn remove(&self, observer: &Weak<dyn Observer>) {
+        self.change(|list| {
+            let others = list.iter().filter(|known| !known.is(observer.as_ptr()));
+            others.cloned().collect()
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&[Watcher]) -> Arc<[Watcher]>) {
+        let old = {
+            let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
+            let new = change(&list);
+            self.kinds.store(kinds_of(&new).bits(), Ordering::Release);
+            std::mem::replace(&mut *list, new)
+        };
+        // An observer that goes with the old list runs code of its own then: not under the lock.
+        drop(old);
+    }
+
+    fn list(&self) -> Arc<[Watcher]> {
+        Arc::clone(&self.list.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells the observers what `what` builds, when there are any.
     #[inline(always)]
     pub(crate) fn tell(&self, policy: PolicyKind, name: &Arc<str>, what: impl FnOnce() -> What) {
-        if self.any() {
-            self.tell_all(&Event {
-                policy,
-                name: Arc::clone(name),
-                what: what(),
-            });
+        if self.kinds.load(Ordering::Acquire) != 0 {
+            self.tell_all(policy, name, what());
+        }
+    }
+
+    /// The same for what happens in calls: it is not built unless somebody wants that kind.
+    #[inline(always)]
+    pub(crate) fn tell_if_wanted(
+        &self,
+        kind: EventKind,
+        policy: PolicyKind,
+        name: &Arc<str>,
+        what: impl FnOnce() -> What,
+    ) {
+        if self.kinds.load(Ordering::Acquire) & kind.bit() != 0 {
+            self.tell_all(policy, name, what());
         }
     }
 
     #[cold]
-    fn tell_all(&self, event: &Event) {
+    fn tell_all(&self, policy: PolicyKind, name: &Arc<str>, what: What) {
+        let kind = what.kind();
+        let event = Event {
+            policy,
+            name: Arc::clone(name),
+            what,
+        };
         // The list is cloned out: an observer may add another, and no lock is held while it runs.
-        let list = Arc::clone(
-            &self
-                .list
-                .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
-        for observer in &*list {
-            observer.on_event(event);
+        for watcher in &*self.list() {
+            if watcher.kinds.contains(kind) {
+                watcher.observer.on_event(&event);
+            }
         }
     }
 }
 
+impl Watcher {
+    fn is(&self, observer: *const dyn Observer) -> bool {
+        // Not with its table of methods, of which there may be several.
+        std::ptr::addr_eq(Arc::as_ptr(&self.observer), observer)
+    }
+}
+
+/// What any of them wants.
+fn kinds_of(list: &[Watcher]) -> EventKinds {
+    list.iter()
+        .fold(EventKinds::none(), |all, watcher| all.and(watcher.kinds))
+}
+
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observers").field("any", &self.any()).finish()
+        f.debug_struct("Observers")
+            .field("count", &self.list().len())
+            .finish()
     }
 }

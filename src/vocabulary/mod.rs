@@ -1,8 +1,13 @@
 //! Floor 0: the words that everything above is written in. Nothing here knows a policy or a service.
 
 pub(crate) mod clock;
+pub(crate) mod command;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod event_kind;
+pub(crate) mod events;
+#[cfg(feature = "serde")]
+pub(crate) mod json;
 pub(crate) mod nearest;
 pub(crate) mod outcome;
 pub(crate) mod predicate;

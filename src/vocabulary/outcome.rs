@@ -18,6 +18,17 @@ pub enum Verdict {
     Ignored,
 }
 
+impl Verdict {
+    /// Its word, as in JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// Whether another attempt makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
@@ -207,4 +218,15 @@ pub enum Abandoned {
     Dropped,
     /// It panicked.
     Panicked,
+}
+
+impl Abandoned {
+    /// Its word, as in JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed_out",
+            Self::Dropped => "dropped",
+            Self::Panicked => "panicked",
+        }
+    }
 }

@@ -61,6 +61,11 @@ impl Millionths {
         whole > 0 && u128::from(part) * 1_000_000 >= u128::from(whole) * u128::from(self.0)
     }
 
+    /// The same as a share.
+    pub(crate) fn rate(self) -> Rate {
+        Rate::fraction(f64::from(self.0) / 1e6)
+    }
+
     /// This share of `whole`, rounded down.
     pub(crate) fn part_of(self, whole: u64) -> u64 {
         // A share of at most one is at most the whole.

@@ -110,6 +110,31 @@ pub enum OpenCause {
     Command,
 }
 
+impl RejectedKind {
+    /// Its word, as in JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "circuit_open",
+            Self::BulkheadFull => "bulkhead_full",
+            Self::TimedOut => "timed_out",
+            Self::NotReady => "not_ready",
+        }
+    }
+}
+
+impl OpenCause {
+    /// Its word, as in JSON.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::FailureRate { .. } => "failure_rate",
+            Self::SlowCallRate { .. } => "slow_call_rate",
+            Self::ConsecutiveFailures { .. } => "consecutive_failures",
+            Self::HalfOpenOverstayed => "half_open_overstayed",
+            Self::Command => "command",
+        }
+    }
+}
+
 impl fmt::Display for OpenCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -134,6 +159,24 @@ impl Reason {
             }
             Self::TimedOut { .. } | Self::BodyIdle { .. } => RejectedKind::TimedOut,
             Self::NotPolledReady => RejectedKind::NotReady,
+        }
+    }
+}
+
+impl Reason {
+    /// Its word, as in JSON.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "open",
+            Self::ForcedOpen => "forced_open",
+            Self::WasOpen => "was_open",
+            Self::ProbesTaken { .. } => "probes_taken",
+            Self::Full { .. } => "full",
+            Self::QueueFull { .. } => "queue_full",
+            Self::WaitedTooLong { .. } => "waited_too_long",
+            Self::TimedOut { .. } => "timed_out",
+            Self::BodyIdle { .. } => "body_idle",
+            Self::NotPolledReady => "not_polled_ready",
         }
     }
 }

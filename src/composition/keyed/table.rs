@@ -104,6 +104,7 @@ struct Entry<P> {
 
 /// Keyed policies at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeyedSnapshot {
     /// Keys with a policy of their own.
@@ -239,16 +240,25 @@ impl<P: PerKey> Keyed<P> {
 
     /// Adds an observer of the events of all these policies, of those that are made later too.
     pub fn observe(&self, observer: &Arc<dyn Observer>) {
+        self.visit(|policy| policy.add_observer(Arc::clone(observer)));
+    }
+
+    /// Lets `visit` see all policies, those that are made meanwhile, and what later ones are made from.
+    pub(crate) fn visit(&self, visit: impl Fn(&P)) {
         let shared = &*self.0;
-        // The one that others are made from comes first: a policy that is made meanwhile is either made with the observer
-        // or found below. Making one holds the lock of its part.
-        shared.each.add_observer(Arc::clone(observer));
-        shared.overflow.add_observer(Arc::clone(observer));
+        // The one that others are made from comes first: a policy that is made meanwhile is either made from what was
+        // visited or found below. Making one holds the lock of its part.
+        for policy in [&shared.each, &shared.overflow] {
+            visit(policy);
+            if let Some(successor) = policy.successor() {
+                visit(&successor);
+            }
+        }
         for shard in &shared.shards {
             // Nobody makes one in this part meanwhile.
             let part = shard.write();
             for entry in &part.entries {
-                entry.policy.add_observer(Arc::clone(observer));
+                visit(&entry.policy);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
-use super::{Loader, Registry, Shared, State};
+use super::{Loader, Registry, Shared, State, housekeeping::House, observe::Watch};
 use crate::{
     composition::settings::{ConfigErrors, Predicates, Settings},
     vocabulary::{
@@ -113,6 +113,7 @@ impl RegistryBuilder {
         for observer in &self.observers {
             observers.add_once(Arc::clone(observer));
         }
+        let now = self.clock.now();
         Registry(Arc::new(Shared {
             predicates: self.predicates,
             keys: self.keys,
@@ -127,8 +128,10 @@ impl RegistryBuilder {
             state: Mutex::new(State {
                 settings: Arc::new(Settings::default()),
                 stacks: BTreeMap::new(),
-                observers: self.observers,
+                watches: self.observers.into_iter().map(Watch::all).collect(),
             }),
+            overrides: Mutex::default(),
+            house: Mutex::new(House::new(now)),
         }))
     }
 }

@@ -5,10 +5,20 @@
 //! | `builder.rs` | what a registry is made from |
 //! | `stack.rs` | one stack: from its settings to its stages, and to other settings |
 //! | `reload.rs` | new settings for all of them, and what came of it |
+//! | `observe.rs` | who watches which of them |
+//! | `find.rs` | policies by name, those of keys too |
+//! | `command.rs` | what an operator commands, and how it ends by itself |
+//! | `housekeeping.rs` | what time makes due |
+//! | `view.rs` | all that there is to see, at one moment |
 
 mod builder;
+mod command;
+mod find;
+mod housekeeping;
+mod observe;
 mod reload;
 mod stack;
+mod view;
 
 use std::{
     collections::BTreeMap,
@@ -20,23 +30,28 @@ use std::{
     },
 };
 
-use self::stack::{Named, Policies};
-pub use self::{builder::RegistryBuilder, reload::Reload};
+pub use self::{
+    builder::RegistryBuilder,
+    command::{CommandError, Commanded},
+    reload::Reload,
+    view::{
+        KeySnapshot, KeysSnapshot, OverrideSnapshot, PolicySnapshot, RegistrySnapshot, StackSnapshot,
+        StageSnapshot,
+    },
+};
+use self::{
+    command::Overrides,
+    housekeeping::House,
+    observe::Watch,
+    stack::{Named, Policies},
+};
 use crate::{
     composition::{
         keyed::KeyedStack,
         settings::{ConfigErrors, KeyedBy, Predicates, Settings, StackConfig},
     },
-    drivers::{
-        answer::NoAnswer,
-        replay::Cloned,
-        stack::{AnyPolicy, Stack},
-    },
-    policies::{bulkhead::Bulkhead, circuit_breaker::CircuitBreaker, retry::Retry, timeout::Timeout},
-    vocabulary::{
-        clock::Clock,
-        event::{Observer, Observers, PolicyKind, What},
-    },
+    drivers::{answer::NoAnswer, replay::Cloned, stack::Stack},
+    vocabulary::{clock::Clock, event::Observers},
 };
 
 /// Stacks by name: a cheap handle on shared state.
@@ -82,6 +97,9 @@ struct Shared {
     /// Who holds it gives the stacks other settings. It is held while observers of policies run; the state is not.
     turn: Mutex<()>,
     state: Mutex<State>,
+    /// What commands brought about that lasts until another one.
+    overrides: Mutex<Overrides>,
+    house: Mutex<House>,
 }
 
 /// Where settings come from, each time anew.
@@ -90,8 +108,8 @@ type Loader = dyn Fn(&Predicates) -> Result<Settings, ConfigErrors> + Send + Syn
 struct State {
     settings: Arc<Settings>,
     stacks: BTreeMap<String, Named>,
-    /// Observers of all policies, of those to come too.
-    observers: Vec<Arc<dyn Observer>>,
+    /// Observers of policies, of those to come too.
+    watches: Vec<Watch>,
 }
 
 /// What a registry does not have, and what it has.
@@ -184,86 +202,6 @@ impl Registry {
         }
     }
 
-    /// The circuit breaker of that name: `payments/circuit_breaker`, or `payments` where that stack has one only.
-    ///
-    /// # Errors
-    ///
-    /// There is none, or more than one. Those of a keyed stack belong to its keys.
-    pub fn circuit_breaker(&self, name: &str) -> Result<CircuitBreaker, NotFound> {
-        self.policy("circuit breaker", name, |policy| match policy {
-            AnyPolicy::CircuitBreaker(policy) => Some(policy.clone()),
-            _ => None,
-        })
-    }
-
-    /// The retry of that name; see [`circuit_breaker`](Self::circuit_breaker).
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn retry(&self, name: &str) -> Result<Retry, NotFound> {
-        self.policy("retry", name, |policy| match policy {
-            AnyPolicy::Retry(policy) => Some(policy.clone()),
-            _ => None,
-        })
-    }
-
-    /// The timeout of that name; see [`circuit_breaker`](Self::circuit_breaker).
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn timeout(&self, name: &str) -> Result<Timeout, NotFound> {
-        self.policy("timeout", name, |policy| match policy {
-            AnyPolicy::Timeout(policy) => Some(policy.clone()),
-            _ => None,
-        })
-    }
-
-    /// The bulkhead of that name; see [`circuit_breaker`](Self::circuit_breaker).
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn bulkhead(&self, name: &str) -> Result<Bulkhead, NotFound> {
-        self.policy("bulkhead", name, |policy| match policy {
-            AnyPolicy::Bulkhead(policy) => Some(policy.clone()),
-            _ => None,
-        })
-    }
-
-    fn policy<P>(
-        &self,
-        what: &'static str,
-        name: &str,
-        pick: impl Fn(&AnyPolicy) -> Option<P>,
-    ) -> Result<P, NotFound> {
-        let state = self.state();
-        let mut known = Vec::new();
-        let mut found = Vec::new();
-        for (stack, named) in &state.stacks {
-            let Policies::One(stages) = named.policies() else {
-                continue;
-            };
-            for stage in stages.list() {
-                let Some(policy) = pick(&stage.policy) else {
-                    continue;
-                };
-                let full = &**stage.policy.name();
-                known.push(full);
-                if full == name || stack == name {
-                    found.push(policy);
-                }
-            }
-        }
-        match found.len() {
-            1 => found
-                .pop()
-                .ok_or_else(|| NotFound::new(what, name, known.into_iter())),
-            _ => Err(NotFound::new(what, name, known.into_iter())),
-        }
-    }
-
     /// All stacks, in the order of their names.
     pub fn stacks(&self) -> Vec<StackInfo> {
         let state = self.state();
@@ -302,22 +240,8 @@ impl Registry {
         &self.0.watched
     }
 
-    /// Adds an observer of the events of all its policies, of those to come too, and of its own.
-    pub fn observe(&self, observer: &Arc<dyn Observer>) {
-        let mut state = self.state();
-        state.observers.push(Arc::clone(observer));
-        for named in state.stacks.values() {
-            named.observe(observer);
-        }
-        self.0.observers.add_once(Arc::clone(observer));
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, name: &Arc<str>, what: What) {
-        self.0.observers.tell(PolicyKind::Registry, name, || what);
     }
 }
 

@@ -94,14 +94,14 @@ impl Registry {
         let reload = {
             let _turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
             // A copy: policies tell their observers what changes, and these may ask the registry.
-            let (mut stacks, observers) = {
+            let (mut stacks, watches) = {
                 let state = self.state();
-                (state.stacks.clone(), state.observers.clone())
+                (state.stacks.clone(), state.watches.clone())
             };
             let around = Around {
                 predicates: &self.0.predicates,
                 clock: &self.0.clock,
-                observers: &observers,
+                watches: &watches,
             };
             let issues = self.check(&around, &stacks, &settings);
             if !issues.is_empty() {
@@ -109,10 +109,13 @@ impl Registry {
             }
             let mut reload = change(&around, &mut stacks, &settings)?;
             let mut state = self.state();
-            // Those that came meanwhile watch what is new, too.
-            for observer in state.observers.iter().skip(observers.len()) {
-                for named in stacks.values() {
-                    named.observe(observer);
+            // Those that came meanwhile watch what is new, too, and those that went do not.
+            for (name, named) in &stacks {
+                for watch in state.watches.iter().filter(|watch| !watch.is_in(&watches)) {
+                    named.observe(name, watch);
+                }
+                for watch in watches.iter().filter(|watch| !watch.is_in(&state.watches)) {
+                    named.unobserve(&Arc::downgrade(&watch.observer));
                 }
             }
             state.stacks = stacks;

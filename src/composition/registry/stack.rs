@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use super::observe::Watch;
 use crate::{
     composition::{
         keyed::Keyed,
         settings::{Issue, PolicyConfig, Predicates, StackConfig, StageConfig},
     },
     drivers::stack::{AnyPolicy, Stage, Stages},
-    policies::per_key::{PerKey, keyed_name},
-    vocabulary::{clock::Clock, event::Observer, predicate::Rules, settings::ConfigError},
+    policies::per_key::keyed_name,
+    vocabulary::{clock::Clock, events::WeakObserver, predicate::Rules, settings::ConfigError},
 };
 
 /// A stack under its name.
@@ -45,7 +46,7 @@ pub(super) struct Changed {
 pub(super) struct Around<'a> {
     pub(super) predicates: &'a Predicates,
     pub(super) clock: &'a Clock,
-    pub(super) observers: &'a [Arc<dyn Observer>],
+    pub(super) watches: &'a [Watch],
 }
 
 /// The longest list of stages.
@@ -91,10 +92,24 @@ impl Named {
         !std::mem::replace(&mut self.orphaned, true)
     }
 
-    pub(super) fn observe(&self, observer: &Arc<dyn Observer>) {
+    pub(super) fn observe(&self, stack: &str, watch: &Watch) {
+        self.visit(|policy| {
+            if watch.scope.covers(stack, policy.name()) {
+                policy.add_observer(Arc::clone(&watch.observer));
+            }
+        });
+    }
+
+    pub(super) fn unobserve(&self, observer: &WeakObserver) {
+        self.visit(|policy| policy.remove_observer(observer));
+    }
+
+    /// All policies, of keys too, and what those of later keys are made from.
+    fn visit(&self, visit: impl Fn(&AnyPolicy)) {
+        let visit = |stages: &Stages| stages.list().iter().for_each(|stage| visit(&stage.policy));
         match &self.policies {
-            Policies::One(stages) => stages.add_observer(Arc::clone(observer)),
-            Policies::Keyed(keyed) => keyed.observe(observer),
+            Policies::One(stages) => visit(stages),
+            Policies::Keyed(keyed) => keyed.visit(visit),
         }
     }
 
@@ -236,8 +251,10 @@ impl Around<'_> {
     /// The policy of a stage.
     fn make(&self, stack: &str, stage: &StageConfig) -> Result<AnyPolicy, ConfigError> {
         let policy = build(self.timed(&stage.policy), &policy_name(stack, stage))?;
-        for observer in self.observers {
-            policy.add_observer(Arc::clone(observer));
+        for watch in self.watches {
+            if watch.scope.covers(stack, policy.name()) {
+                policy.add_observer(Arc::clone(&watch.observer));
+            }
         }
         Ok(policy)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
@@ -113,7 +113,11 @@ macro_rules! policies {
                 match self { $(Self::$kind(policy) => policy.add_observer(observer),)* }
             }
 
-            pub(super) fn tell_observers(&self, what: What) {
+            pub(crate) fn remove_observer(&self, observer: &Weak<dyn Observer>) {
+                match self { $(Self::$kind(policy) => policy.remove_observer(observer),)* }
+            }
+
+            pub(crate) fn tell_observers(&self, what: What) {
                 match self { $(Self::$kind(policy) => policy.tell_observers(what),)* }
             }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -516,6 +516,12 @@ impl PerKey for Stages {
     fn add_observer(&self, observer: Arc<dyn Observer>) {
         for stage in &self.0.stages {
             stage.policy.add_observer(Arc::clone(&observer));
+        }
+    }
+
+    fn remove_observer(&self, observer: &Weak<dyn Observer>) {
+        for stage in &self.0.stages {
+            stage.policy.remove_observer(observer);
         }
     }
 

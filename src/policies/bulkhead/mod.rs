@@ -21,6 +21,8 @@ use crate::{
     vocabulary::{
         clock::{Clock, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
+        event_kind::EventKind,
+        events::{Events, Subscribe, WeakObserver},
         rejected::{Reason, Rejected},
         settings::ConfigError,
         sync::{AtomicU32, AtomicU64, Ordering},
@@ -66,6 +68,7 @@ struct Shared {
 
 /// A bulkhead at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BulkheadSnapshot {
     /// Calls that may be in flight at once.
@@ -74,6 +77,17 @@ pub struct BulkheadSnapshot {
     pub in_flight: u32,
     /// Calls that wait for a slot.
     pub queued: usize,
+    /// Calls that may wait at once.
+    pub max_queue: u32,
+    /// How long a call may wait. Zero: none waits.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "max_wait_seconds",
+            serialize_with = "crate::vocabulary::json::seconds"
+        )
+    )]
+    pub max_wait: Duration,
     /// Calls refused since it was built, at once or after waiting.
     pub rejected: u64,
 }
@@ -122,6 +136,8 @@ impl Bulkhead {
             limit: self.0.slots.limit(),
             in_flight: self.0.slots.in_flight(),
             queued: self.0.slots.waiting(),
+            max_queue: self.0.max_queue.load(Ordering::Relaxed),
+            max_wait: self.max_wait(),
             rejected: self.0.rejected.load(Ordering::Relaxed),
         }
     }
@@ -173,21 +189,44 @@ impl Bulkhead {
         self.0.observers.add(observer);
     }
 
+    /// Subscribes to its events, as a stream that never makes a call wait.
+    pub fn subscribe(&self, to: impl Into<Subscribe>) -> Events {
+        Events::of(&self.0, |shared| &shared.observers, to.into())
+    }
+
     /// How long a call may wait for a slot.
     pub fn max_wait(&self) -> Duration {
         Duration::from_nanos(self.0.max_wait.load(Ordering::Relaxed))
     }
 
+    /// Changes the limit to `to` where it still is `from`. Whether it was.
+    pub(crate) fn resize_if_still(&self, from: u32, to: u32) -> bool {
+        let still = self.0.slots.limit() == from && check_limit(to).is_ok();
+        if still {
+            self.0.slots.resize(to);
+            self.tell(|| What::Reconfigured);
+        }
+        still
+    }
+
     fn reject(&self, reason: Reason) -> Rejected {
         self.0.rejected.fetch_add(1, Ordering::Relaxed);
         let rejected = Rejected::new(Arc::clone(&self.0.name), reason);
-        self.tell(|| What::Rejected(rejected.clone()));
+        self.tell_call(EventKind::Rejected, || What::Rejected(rejected.clone()));
         rejected
     }
 
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Bulkhead, &self.0.name, what);
+    }
+
+    /// Tells what happens in calls, where somebody wants it.
+    #[inline(always)]
+    fn tell_call(&self, kind: EventKind, what: impl FnOnce() -> What) {
+        self.0
+            .observers
+            .tell_if_wanted(kind, PolicyKind::Bulkhead, &self.0.name, what);
     }
 }
 
@@ -212,6 +251,10 @@ impl PerKey for Bulkhead {
 
     fn add_observer(&self, observer: Arc<dyn Observer>) {
         self.0.observers.add_once(observer);
+    }
+
+    fn remove_observer(&self, observer: &WeakObserver) {
+        self.0.observers.remove(observer);
     }
 
     fn tell_observers(&self, what: What) {

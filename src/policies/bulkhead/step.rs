@@ -12,6 +12,7 @@ use crate::{
     vocabulary::{
         clock::{Clock, Now, Timestamp},
         event::What,
+        event_kind::EventKind,
         outcome::{Abandoned, Outcome},
         rejected::Reason,
         sync::Ordering,
@@ -129,7 +130,7 @@ impl Policy for Bulkhead {
             }
             Phase::Inside => self.0.slots.release(),
         }
-        self.tell(|| What::Abandoned(why));
+        self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
     }
 }
 
@@ -157,7 +158,7 @@ impl Bulkhead {
                     wait,
                     deadline: 0,
                 };
-                self.tell(|| What::Queued);
+                self.tell_call(EventKind::Queued, || What::Queued);
                 Step::Queue
             }
             Arrival::Refused => Step::Refused(self.reject(self.full(true))),

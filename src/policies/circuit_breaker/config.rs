@@ -591,6 +591,10 @@ impl Settings {
         self.slow_call.map(|(_, rate)| rate)
     }
 
+    pub(super) fn slow_longer_than(&self) -> Option<Duration> {
+        self.slow_call.map(|(after, _)| Duration::from_nanos(after))
+    }
+
     pub(super) const fn is_automatic(&self) -> bool {
         self.open.automatic_half_open
     }

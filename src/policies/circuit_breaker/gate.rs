@@ -25,8 +25,10 @@ pub(super) struct Gate {
     dropped_after: AtomicU64,
     /// The end of the newest bucket of a time window, in nanoseconds.
     bucket_end: AtomicU64,
-    /// Refusals since the window of the state began.
-    not_permitted: AtomicU64,
+    /// Refusals since it was built.
+    refused: AtomicU64,
+    /// Of these, the ones before the window of the state began.
+    refused_before: AtomicU64,
     /// Plain successes of the newest bucket of a time window.
     pub(super) tally: Tally,
 }
@@ -119,7 +121,8 @@ impl Gate {
             slow_after: AtomicU64::new(u64::MAX),
             dropped_after: AtomicU64::new(u64::MAX),
             bucket_end: AtomicU64::new(0),
-            not_permitted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            refused_before: AtomicU64::new(0),
             tally: Tally::new(),
         }
     }
@@ -177,15 +180,23 @@ impl Gate {
     }
 
     pub(super) fn count_refusal(&self) {
-        self.not_permitted.fetch_add(1, Ordering::Relaxed);
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn forget_refusals(&self) {
-        self.not_permitted.store(0, Ordering::Relaxed);
+        self.refused_before.store(self.refused(), Ordering::Relaxed);
     }
 
+    /// Refusals since it was built.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Refusals since the window of the state began.
     pub(super) fn not_permitted(&self) -> u64 {
-        self.not_permitted.load(Ordering::Relaxed)
+        // In this order: what was refused before is never more than what is read after it.
+        let before = self.refused_before.load(Ordering::Relaxed);
+        self.refused().saturating_sub(before)
     }
 }
 

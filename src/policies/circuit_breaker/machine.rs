@@ -327,6 +327,30 @@ impl Machine {
         }
     }
 
+    /// The window as it is now, with what the tally counts.
+    pub(super) fn window_now(&self, gate: &Gate) -> Window {
+        let mut window = self.window.clone();
+        if let (Window::Time(window), State::Closed | State::MetricsOnly) = (&mut window, self.state) {
+            window.add_plain_successes(gate.tally.sum());
+        }
+        window
+    }
+
+    pub(super) fn probes_under_way(&self) -> usize {
+        match self.state {
+            State::HalfOpen => self.probes.under_way(),
+            _ => 0,
+        }
+    }
+
+    pub(super) const fn consecutive(&self) -> u32 {
+        self.consecutive
+    }
+
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
     fn change(
         &mut self,
         to: State,

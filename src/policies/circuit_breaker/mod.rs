@@ -8,11 +8,12 @@
 //! | `probes.rs` | the permits of half-open |
 //! | `gate.rs` | what a call knows without the lock |
 //! | `untold.rs` | transitions on their way to the observers |
-//! | `permit.rs`, `snapshot.rs` | what a handle hands out |
+//! | `permit.rs`, `snapshot.rs`, `detail.rs` | what a handle hands out |
 //! | `shape.rs` | how settings stand in a file, where that differs |
 //! | `step.rs` | the breaker as a step machine around a call |
 
 mod config;
+mod detail;
 mod gate;
 #[cfg(all(test, buttress_loom))]
 mod loom;
@@ -34,12 +35,14 @@ use std::{
 
 use self::{
     config::Settings,
+    detail::Seen,
     gate::{Gate, Glance},
     machine::{Admitted, Changes, Machine, Transition},
     untold::Untold,
 };
 pub use self::{
     config::{CircuitBreakerConfig, HalfOpenConfig, OpenConfig, SlowCallConfig, StayEnd, WindowConfig},
+    detail::{CircuitBreakerDetail, CircuitBreakerThresholds, WindowCell, WindowPicture},
     permit::Permit,
     snapshot::CircuitBreakerSnapshot,
     step::CircuitBreakerPass,
@@ -49,6 +52,8 @@ use crate::{
     vocabulary::{
         clock::{Clock, Now, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
+        event_kind::EventKind,
+        events::{Events, Subscribe, WeakObserver},
         outcome::{Abandoned, Verdict},
         rejected::{Reason, Rejected},
         settings::ConfigError,
@@ -147,7 +152,19 @@ impl CircuitBreaker {
             machine.make_due_changes(gate, now, changes, machine.wakes_at().is_some());
             machine.view(gate, now)
         });
-        CircuitBreakerSnapshot::new(&view, self.0.gate.not_permitted(), now.get())
+        CircuitBreakerSnapshot::new(&view, &self.0.gate, now.get())
+    }
+
+    /// The same with what it is judged by, and a picture of the window of at most `cells` cells or so: for who looks at
+    /// it, not for each call. The window is copied under the lock, and looked through without it.
+    pub fn detail(&self, cells: u32) -> CircuitBreakerDetail {
+        let mut now = Now::of(&self.0.clock);
+        let (view, seen) = self.step(&mut now, |machine, gate, now, changes| {
+            machine.make_due_changes(gate, now, changes, machine.wakes_at().is_some());
+            (machine.view(gate, now), Seen::of(machine, gate))
+        });
+        let snapshot = CircuitBreakerSnapshot::new(&view, &self.0.gate, now.get());
+        CircuitBreakerDetail::new(snapshot, &view, &seen, cells)
     }
 
     /// Asks for admission of one call, to be settled by the permit.
@@ -162,9 +179,48 @@ impl CircuitBreaker {
 
     /// Commands it into a state. A command to the state that it is in begins that state afresh.
     pub fn transition_to(&self, state: State) {
+        self.command(state);
+    }
+
+    /// The same, and tells the generation of the state that this begins.
+    pub(crate) fn command(&self, state: State) -> u32 {
         self.step(&mut Now::of(&self.0.clock), |machine, gate, now, changes| {
             machine.command(state, gate, now, changes);
-        });
+            machine.generation()
+        })
+    }
+
+    /// Closes it where it still is in the state of that generation. Whether it was.
+    pub(crate) fn close_if_still(&self, generation: u32) -> bool {
+        self.step(&mut Now::of(&self.0.clock), |machine, gate, now, changes| {
+            let still = machine.generation() == generation;
+            if still {
+                machine.command(State::Closed, gate, now, changes);
+            }
+            still
+        })
+    }
+
+    /// The generation of the state that it is in, without its lock.
+    pub(crate) fn generation(&self) -> u32 {
+        self.0.gate.glance().generation()
+    }
+
+    /// Calls refused since it was built, without its lock.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.0.gate.refused()
+    }
+
+    /// Why it refuses calls now, if it does.
+    pub(crate) fn refuses_because(&self) -> Option<Reason> {
+        match self.state() {
+            State::ForcedOpen => Some(Reason::ForcedOpen),
+            State::Open => Some(Reason::Open(self.0.gate.cause())),
+            State::HalfOpen => Some(Reason::ProbesTaken {
+                probes: lock(&self.0.machine).probes(),
+            }),
+            State::Closed | State::Disabled | State::MetricsOnly => None,
+        }
     }
 
     /// Refuses all calls until another command.
@@ -235,6 +291,11 @@ impl CircuitBreaker {
         self.0.observers.add(observer);
     }
 
+    /// Subscribes to its events, as a stream that never makes a call wait.
+    pub fn subscribe(&self, to: impl Into<Subscribe>) -> Events {
+        Events::of(&self.0, |shared| &shared.observers, to.into())
+    }
+
     /// The clock that it lives by.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
@@ -275,20 +336,13 @@ impl CircuitBreaker {
             _ => None,
         };
         let rejected = Rejected::new(Arc::clone(&self.0.name), reason).with_retry_after(retry_after);
-        self.tell(|| What::Rejected(rejected.clone()));
+        self.tell_call(EventKind::Rejected, || What::Rejected(rejected.clone()));
         rejected
     }
 
     /// The rejection of a call for which the service was not polled ready, because it would have been refused.
     fn refuse_unready(&self) -> Rejected {
-        let reason = match self.state() {
-            State::ForcedOpen => Reason::ForcedOpen,
-            State::Open => Reason::Open(self.0.gate.cause()),
-            State::HalfOpen => Reason::ProbesTaken {
-                probes: lock(&self.0.machine).probes(),
-            },
-            State::Closed | State::Disabled | State::MetricsOnly => Reason::WasOpen,
-        };
+        let reason = self.refuses_because().unwrap_or(Reason::WasOpen);
         self.rejection(reason, &mut Now::of(&self.0.clock))
     }
 
@@ -319,7 +373,7 @@ impl CircuitBreaker {
         let counted = verdict == Verdict::Success && !slow && self.settle_steadily(glance)
             || self.settle_locked(admitted, verdict, slow);
         if counted {
-            self.tell(|| What::Recorded { verdict, duration });
+            self.tell_call(EventKind::Recorded, || What::Recorded { verdict, duration });
         }
     }
 
@@ -353,7 +407,7 @@ impl CircuitBreaker {
                 _ => Verdict::Ignored,
             },
         };
-        self.tell(|| What::Abandoned(why));
+        self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
         self.settle(admitted, verdict, pending);
     }
 
@@ -404,6 +458,14 @@ impl CircuitBreaker {
             .observers
             .tell(PolicyKind::CircuitBreaker, &self.0.name, what);
     }
+
+    /// Tells what happens in calls, where somebody wants it.
+    #[inline(always)]
+    fn tell_call(&self, kind: EventKind, what: impl FnOnce() -> What) {
+        self.0
+            .observers
+            .tell_if_wanted(kind, PolicyKind::CircuitBreaker, &self.0.name, what);
+    }
 }
 
 impl PerKey for CircuitBreaker {
@@ -427,6 +489,10 @@ impl PerKey for CircuitBreaker {
 
     fn add_observer(&self, observer: Arc<dyn Observer>) {
         self.0.observers.add_once(observer);
+    }
+
+    fn remove_observer(&self, observer: &WeakObserver) {
+        self.0.observers.remove(observer);
     }
 
     fn tell_observers(&self, what: What) {

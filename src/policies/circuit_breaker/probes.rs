@@ -35,6 +35,11 @@ impl Probes {
         self.left > 0
     }
 
+    /// Probes that have no result yet.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
     /// Takes the probe out as having a result; false when it was given up before.
     pub(super) fn finish(&mut self, serial: u32) -> bool {
         let Some(at) = self

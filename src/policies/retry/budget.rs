@@ -172,6 +172,7 @@ struct Bucket {
 
 /// A retry budget at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RetryBudgetSnapshot {
     /// Calls in the window.

@@ -29,6 +29,8 @@ use crate::{
     vocabulary::{
         clock::{Clock, Timestamp},
         event::{Observer, Observers, PolicyKind, What},
+        event_kind::EventKind,
+        events::{Events, Subscribe, WeakObserver},
         settings::ConfigError,
         sync::{AtomicU32, Mutex, Ordering, lock},
     },
@@ -64,6 +66,17 @@ struct Shared {
     owns_budget: bool,
 }
 
+/// A retry at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RetrySnapshot {
+    /// Attempts in all, the first counted.
+    pub max_attempts: u32,
+    /// Its budget, if it has one.
+    pub budget: Option<RetryBudgetSnapshot>,
+}
+
 impl Retry {
     fn new(name: &str, settings: Settings, budget: (RetryBudget, bool), clock: Clock) -> Self {
         let (budget, owns_budget) = budget;
@@ -95,6 +108,15 @@ impl Retry {
     /// Its budget, if it has one.
     pub fn budget(&self) -> Option<&RetryBudget> {
         self.is_budgeted().then_some(&self.0.budget)
+    }
+
+    /// Its attempts, and its budget at one moment.
+    pub fn snapshot(&self) -> RetrySnapshot {
+        let number = settings_number(self.0.newest.load(Ordering::Acquire));
+        RetrySnapshot {
+            max_attempts: self.settings(number).max_attempts,
+            budget: self.budget().map(RetryBudget::snapshot),
+        }
     }
 
     /// Takes new settings for the calls that begin from now on; calls under way go on with theirs.
@@ -144,6 +166,11 @@ impl Retry {
         self.0.observers.add(observer);
     }
 
+    /// Subscribes to its events, as a stream that never makes a call wait.
+    pub fn subscribe(&self, to: impl Into<Subscribe>) -> Events {
+        Events::of(&self.0, |shared| &shared.observers, to.into())
+    }
+
     fn is_budgeted(&self) -> bool {
         self.0.newest.load(Ordering::Acquire) & BUDGETED != 0
     }
@@ -156,6 +183,14 @@ impl Retry {
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Retry, &self.0.name, what);
+    }
+
+    /// Tells what happens in calls, where somebody wants it.
+    #[inline(always)]
+    fn tell_call(&self, kind: EventKind, what: impl FnOnce() -> What) {
+        self.0
+            .observers
+            .tell_if_wanted(kind, PolicyKind::Retry, &self.0.name, what);
     }
 }
 
@@ -199,6 +234,10 @@ impl PerKey for Retry {
 
     fn add_observer(&self, observer: Arc<dyn Observer>) {
         self.0.observers.add_once(observer);
+    }
+
+    fn remove_observer(&self, observer: &WeakObserver) {
+        self.0.observers.remove(observer);
     }
 
     fn tell_observers(&self, what: What) {

@@ -8,6 +8,7 @@ use crate::{
     vocabulary::{
         clock::{Clock, Now, Timestamp},
         event::{GaveUp, What},
+        event_kind::EventKind,
         outcome::{Abandoned, Advice, Outcome, Verdict},
         sync::Ordering,
     },
@@ -136,7 +137,7 @@ impl Policy for Retry {
         if pass.phase != Phase::Out {
             self.return_unmade(pass);
             pass.phase = Phase::Out;
-            self.tell(|| What::Abandoned(why));
+            self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
         }
     }
 
@@ -192,12 +193,12 @@ impl Retry {
                 pass.phase = Phase::Waiting;
                 pass.wait_end = now.get().after(wait).as_nanos();
                 pass.previous = settings.backoff.share_of_longest(wait);
-                self.tell(|| What::Retrying { attempt, after: wait });
+                self.tell_call(EventKind::Retrying, || What::Retrying { attempt, after: wait });
                 Next::Again
             }
             Err(why) => {
                 pass.phase = Phase::Out;
-                self.tell(|| What::GaveUp {
+                self.tell_call(EventKind::GaveUp, || What::GaveUp {
                     attempts: attempt,
                     why,
                 });

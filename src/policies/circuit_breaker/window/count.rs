@@ -4,7 +4,7 @@ use super::{Record, Totals};
 
 /// A ring of the last `size` calls, two bits each, with its totals beside it: O(1) per call, and a quarter of
 /// a byte per slot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in super::super) struct CountWindow {
     /// Bit `i` of the first half says whether slot `i` failed, of the second half whether it was slow.
     bits: Box<[u64]>,
@@ -36,6 +36,34 @@ impl CountWindow {
     /// Whether recording a plain success would change nothing: all slots hold one already.
     pub(in super::super) fn is_full_of_plain_successes(&self) -> bool {
         self.totals.calls == u64::from(self.size) && self.totals.failed == 0 && self.totals.slow == 0
+    }
+
+    /// Its calls, oldest first, in cells of so many calls each (the last may have fewer) that at most `most` cells hold a
+    /// full window.
+    pub(in super::super) fn cells(&self, most: u32) -> (u32, Vec<Totals>) {
+        let each = self.size.div_ceil(most.max(1)).max(1);
+        let words = self.bits.len() / 2;
+        let held = u32::try_from(self.totals.calls).unwrap_or(self.size);
+        let oldest = if held == self.size { self.next } else { 0 };
+        let mut cells: Vec<Totals> = Vec::new();
+        for at in 0..held {
+            if at % each == 0 {
+                cells.push(Totals::default());
+            }
+            // Two numbers of at most a million each: their sum fits.
+            let place = (oldest + at) % self.size;
+            let (word, bit) = (place as usize / 64, place % 64);
+            let (failed, slow) = (self.bits[word] >> bit & 1, self.bits[words + word] >> bit & 1);
+            if let Some(cell) = cells.last_mut() {
+                cell.add(Totals {
+                    calls: 1,
+                    failed,
+                    slow,
+                    slow_failed: failed & slow,
+                });
+            }
+        }
+        (each, cells)
     }
 
     pub(in super::super) fn record(&mut self, record: Record) {
@@ -90,6 +118,15 @@ mod tests {
         records.iter().filter(|record| which(record)).count() as u64
     }
 
+    fn totals(records: &[Record]) -> Totals {
+        Totals {
+            calls: records.len() as u64,
+            failed: count(records, |record| record.failed),
+            slow: count(records, |record| record.slow),
+            slow_failed: count(records, |record| record.failed && record.slow),
+        }
+    }
+
     proptest! {
         #[test]
         fn it_counts_what_a_list_of_all_records_says(size in size(), runs in vec((record(), 1..60_usize), 1..16)) {
@@ -101,16 +138,18 @@ mod tests {
                     window.record(record);
                     all.push(record);
                     let last = &all[all.len().saturating_sub(size as usize)..];
-                    prop_assert_eq!(window.totals(), Totals {
-                        calls: last.len() as u64,
-                        failed: count(last, |record| record.failed),
-                        slow: count(last, |record| record.slow),
-                        slow_failed: count(last, |record| record.failed && record.slow),
-                    });
+                    prop_assert_eq!(window.totals(), totals(last));
                     prop_assert_eq!(
                         window.is_full_of_plain_successes(),
                         last.len() == size as usize && last.iter().all(|record| record.is_plain_success())
                     );
+                }
+                let last = &all[all.len().saturating_sub(size as usize)..];
+                for most in [1, 7, 200] {
+                    let (each, cells) = window.cells(most);
+                    let chunks: Vec<Totals> = last.chunks(each as usize).map(totals).collect();
+                    prop_assert_eq!(&cells, &chunks, "oldest first, {} in each", each);
+                    prop_assert!(cells.len() <= most as usize);
                 }
             }
         }

@@ -26,6 +26,15 @@ pub(super) struct Record {
     pub(super) slow: bool,
 }
 
+impl Totals {
+    fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.failed += other.failed;
+        self.slow += other.slow;
+        self.slow_failed += other.slow_failed;
+    }
+}
+
 impl Record {
     pub(super) const fn is_plain_success(self) -> bool {
         !self.failed && !self.slow
@@ -33,7 +42,7 @@ impl Record {
 }
 
 /// The window of one state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Window {
     /// A state that records nothing.
     None,
@@ -57,6 +66,15 @@ impl Window {
             Self::None => Totals::default(),
             Self::Count(window) => window.totals(),
             Self::Time(window) => window.totals(),
+        }
+    }
+
+    /// Its calls in cells, oldest first, of so many calls or buckets each that there are about as many cells as `most`.
+    pub(super) fn cells(&self, most: u32) -> (u32, Vec<Totals>) {
+        match self {
+            Self::None => (1, Vec::new()),
+            Self::Count(window) => window.cells(most),
+            Self::Time(window) => window.cells(most),
         }
     }
 }

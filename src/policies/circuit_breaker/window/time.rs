@@ -7,7 +7,7 @@ use crate::vocabulary::clock::Timestamp;
 ///
 /// A bucket covers a whole multiple of its width of the clock; the window is the bucket of now and the ones
 /// before it. A call costs O(1) whatever the traffic and the length: each bucket that passes is emptied once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in super::super) struct TimeWindow {
     buckets: Box<[Bucket]>,
     /// Nanoseconds that a bucket covers.
@@ -41,6 +41,11 @@ impl TimeWindow {
         self.totals
     }
 
+    /// How many buckets there are, and the nanoseconds that each covers.
+    pub(in super::super) const fn shape(&self) -> (u64, u64) {
+        (self.buckets.len() as u64, self.width)
+    }
+
     /// The first point that is not in the newest bucket any more.
     pub(in super::super) const fn bucket_end(&self) -> Timestamp {
         Timestamp::from_nanos(self.newest.saturating_add(1).saturating_mul(self.width))
@@ -64,6 +69,35 @@ impl TimeWindow {
             self.totals.slow_failed -= u64::from(emptied.slow_failed);
         }
         self.newest = bucket;
+    }
+
+    /// Its buckets, oldest first, in cells of so many buckets each that there are at most `most` and one. Cells begin at
+    /// multiples of that number on the clock, so that a call does not move from one cell to another.
+    pub(in super::super) fn cells(&self, most: u32) -> (u32, Vec<Totals>) {
+        let length = self.buckets.len() as u64;
+        let each = length.div_ceil(u64::from(most.max(1))).max(1);
+        let mut cells: Vec<Totals> = Vec::new();
+        let mut last = None;
+        for age in (0..length).rev() {
+            // Before the clock's origin there was nothing.
+            let Some(number) = self.newest.checked_sub(age) else {
+                continue;
+            };
+            if last != Some(number / each) {
+                last = Some(number / each);
+                cells.push(Totals::default());
+            }
+            let bucket = self.buckets[usize::try_from(number % length).unwrap_or(0)];
+            if let Some(cell) = cells.last_mut() {
+                cell.add(Totals {
+                    calls: bucket.calls.into(),
+                    failed: bucket.failed.into(),
+                    slow: bucket.slow.into(),
+                    slow_failed: bucket.slow_failed.into(),
+                });
+            }
+        }
+        (u32::try_from(each).unwrap_or(u32::MAX), cells)
     }
 
     /// Records a call in the newest bucket.
@@ -198,6 +232,22 @@ mod tests {
                     window.bucket_end().as_nanos(),
                     u64::try_from(end).unwrap_or(u64::MAX)
                 );
+            }
+            for most in [1, 5, 100] {
+                let (each, cells) = window.cells(most);
+                prop_assert!(cells.len() <= most as usize + 1);
+                let mut sum = Totals::default();
+                for cell in &cells {
+                    sum.add(*cell);
+                }
+                prop_assert_eq!(sum, window.totals());
+                let first = newest.saturating_sub(u64::from(buckets) - 1) / u64::from(each);
+                for (at, cell) in cells.iter().enumerate() {
+                    let in_cell = all.0.iter().filter(|(bucket, _)| {
+                        newest - bucket < u64::from(buckets) && bucket / u64::from(each) == first + at as u64
+                    });
+                    prop_assert_eq!(cell.calls, in_cell.count() as u64, "cell {} of {}", at, each);
+                }
             }
         }
     }
