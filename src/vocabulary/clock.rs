@@ -109,6 +109,15 @@ impl Clock {
         (Self(Source::Manual(Arc::clone(&now))), ClockHand(now))
     }
 
+    /// Whether both show the same time always: clones of one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Source::Tokio, Source::Tokio) => true,
+            (Source::Manual(own), Source::Manual(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        }
+    }
+
     /// The time now.
     #[inline]
     pub fn now(&self) -> Timestamp {
