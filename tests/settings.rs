@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use buttress::{
-    Backoff, Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, ConfigError, Rate, Retry,
-    RetryBudgetConfig, RetryConfig, Stack, State, StayEnd, Timeout, TimeoutConfig,
+    AnswerWith, Backoff, Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, Clock, ConfigError,
+    Fallback, Rate, Retry, RetryBudgetConfig, RetryConfig, Stack, State, StayEnd, Timeout, TimeoutConfig,
 };
 
 const ZERO: Duration = Duration::ZERO;
@@ -446,6 +446,65 @@ fn every_message_begins_with_what_it_is_about() {
             "`{message}`"
         );
     }
+}
+
+#[test]
+fn a_stack_is_refused_handles_with_different_clocks() {
+    let second = TimeoutConfig::new(secs(1));
+    let of_tokio = second.clone().build("total").unwrap();
+    let by_hand = Clock::manual().0;
+    let breaker = CircuitBreakerConfig::new()
+        .clock(by_hand.clone())
+        .build("db")
+        .unwrap();
+    let retry = RetryConfig::new().clock(by_hand.clone()).build("db").unwrap();
+    let bulkhead = BulkheadConfig::new(1)
+        .clock(Clock::manual().0)
+        .build("db")
+        .unwrap();
+
+    let mixed = Stack::builder()
+        .timeout(of_tokio.clone())
+        .circuit_breaker(breaker.clone());
+    let because = "the handles of a stack are driven by one clock; build them with clones of one";
+    refused(
+        mixed.build(),
+        &format!(
+            "circuit breaker `db`: clock = Clock::manual: accepted: Clock::tokio, which timeout `total` has: {because}"
+        ),
+    );
+    let mixed = Stack::builder().retry(retry.clone()).timeout(of_tokio.clone());
+    refused(
+        mixed.build(),
+        &format!(
+            "timeout `total`: clock = Clock::tokio: accepted: Clock::manual, which retry `db` has: {because}"
+        ),
+    );
+    // Two that are moved by hand are two.
+    let mixed = Stack::builder()
+        .circuit_breaker(breaker.clone())
+        .bulkhead(bulkhead);
+    refused(
+        mixed.clone().build(),
+        &format!(
+            "bulkhead `db`: clock = another Clock::manual: accepted: Clock::manual, which circuit breaker `db` has: \
+             {because}"
+        ),
+    );
+    assert!(mixed.queued().build().is_err());
+
+    let by_hand = second.clock(by_hand).build("attempt").unwrap();
+    // A fallback looks at no clock.
+    let one = Stack::builder().fallback(Fallback::new("db"), AnswerWith(0));
+    one.circuit_breaker(breaker)
+        .retry(retry)
+        .timeout(by_hand)
+        .build()
+        .unwrap();
+    let defaults = Stack::builder()
+        .timeout(of_tokio)
+        .retry(Retry::with_defaults("db").unwrap());
+    defaults.build().unwrap();
 }
 
 #[test]

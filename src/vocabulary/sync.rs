@@ -24,8 +24,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Runs `test` once for every interleaving with up to three preemptions.
 ///
-/// Without a bound the models of three threads do not end. With three all of them take a quarter of a minute; with
-/// four, three minutes, and they pass as well: what goes wrong between two or three threads shows with fewer.
+/// The time that the models take grows tenfold with each: all of them take a quarter of a minute with three, and three
+/// minutes with four, where they pass as well. What goes wrong between two or three threads mostly shows with fewer.
 #[cfg(all(test, buttress_loom))]
 pub(crate) fn model(test: impl Fn() + Send + Sync + 'static) {
     model_within(3, test);

@@ -101,7 +101,31 @@ impl<R, A> StackBuilder<R, A> {
             let accepted = format!("accepted: at most {LONGEST} policies");
             return Err(ConfigError::new("stages", self.stages.len(), accepted).about("stack"));
         }
-        Ok(())
+        self.check_clocks()
+    }
+
+    /// One clock tells a stack when its next deadline is, whichever policy has it.
+    fn check_clocks(&self) -> Result<(), ConfigError> {
+        let mut timed = self.stages.iter().filter(|stage| stage.looks_at_the_time());
+        let Some(first) = timed.next() else { return Ok(()) };
+        let (first, clock) = (&first.policy, first.policy.clock());
+        let Some(other) = timed.find(|stage| stage.policy.clock() != clock) else {
+            return Ok(());
+        };
+        let (other, name) = (&other.policy, other.policy.name());
+        let accepted = format!(
+            "accepted: {clock:?}, which {} `{}` has: the handles of a stack are driven by one clock; build them with \
+             clones of one",
+            first.kind(),
+            first.name()
+        );
+        let shown = format!("{:?}", other.clock());
+        let shown = if shown == format!("{clock:?}") {
+            format!("another {shown}")
+        } else {
+            shown
+        };
+        Err(ConfigError::new("clock", shown, accepted).of(other.kind(), name))
     }
 
     fn finish(self) -> Stack<R, A> {
@@ -135,7 +159,8 @@ impl<A> StackBuilder<Once, A> {
     ///
     /// # Errors
     ///
-    /// More than 32 policies, or a bulkhead that lets calls wait: without a clone of the service none can.
+    /// More than 32 policies, handles with different clocks, or a bulkhead that lets calls wait: without a clone of the
+    /// service none can.
     pub fn build(self) -> Result<Stack<Once, A>, ConfigError> {
         self.checked()?;
         for stage in &self.stages {
@@ -158,7 +183,7 @@ impl<A> StackBuilder<Queued, A> {
     ///
     /// # Errors
     ///
-    /// More than 32 policies.
+    /// More than 32 policies, or handles with different clocks.
     pub fn build(self) -> Result<Stack<Queued, A>, ConfigError> {
         self.checked()?;
         Ok(self.finish())
@@ -170,7 +195,7 @@ impl<A> StackBuilder<Cloned, A> {
     ///
     /// # Errors
     ///
-    /// More than 32 policies.
+    /// More than 32 policies, or handles with different clocks.
     pub fn build(self) -> Result<Stack<Cloned, A>, ConfigError> {
         self.checked()?;
         Ok(self.finish())

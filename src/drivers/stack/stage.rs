@@ -35,6 +35,11 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    /// A fallback does not.
+    pub(super) fn looks_at_the_time(&self) -> bool {
+        self.policy.kind() != PolicyKind::Fallback
+    }
+
     #[inline(always)]
     pub(super) fn leave(&self, pass: &mut AnyPass, outcome: &Outcome<'_>) -> Next {
         match &self.rules {

@@ -142,10 +142,10 @@ impl Stages {
     }
 
     fn of(name: Arc<str>, stages: Vec<Stage>, reloads: bool) -> Self {
-        // A fallback does not look at the time.
+        // The builder saw to it that the others have the same.
         let clock = stages
             .iter()
-            .find(|stage| stage.policy.kind() != PolicyKind::Fallback)
+            .find(|stage| stage.looks_at_the_time())
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
         let is_plain = stages.iter().all(|stage| stage.rules.is_none());
         let limiting = stages
