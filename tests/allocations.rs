@@ -274,6 +274,8 @@ fn a_call_over_http_allocates_nothing_until_its_body_has_ended() {
     use http::{Request, Response};
     use http_body_util::{Empty, Full};
 
+    type Carrying = ResponseBody<Stages, Full<&'static [u8]>>;
+
     let stack = || {
         Stack::builder()
             .retry(retry())
@@ -287,16 +289,14 @@ fn a_call_over_http_allocates_nothing_until_its_body_has_ended() {
     for exchange in [HttpExchange::server(), HttpExchange::client()] {
         let service = ServiceBuilder::new()
             .map_request(|_: u32| Request::new(Empty::<&[u8]>::new()))
-            .map_result(
-                |response: Result<Response<ResponseBody<Stages, Full<&'static [u8]>>>, BoxError>| {
-                    let mut body = pin!(response?.into_body());
-                    let cx = &mut Context::from_waker(Waker::noop());
-                    while let Poll::Ready(Some(frame)) = http_body::Body::poll_frame(body.as_mut(), cx) {
-                        frame?;
-                    }
-                    Ok::<_, BoxError>(1)
-                },
-            )
+            .map_result(|response: Result<Response<Carrying>, BoxError>| {
+                let mut body = pin!(response?.into_body());
+                let cx = &mut Context::from_waker(Waker::noop());
+                while let Poll::Ready(Some(frame)) = http_body::Body::poll_frame(body.as_mut(), cx) {
+                    frame?;
+                }
+                Ok::<_, BoxError>(1)
+            })
             .layer(stack().exchange(exchange))
             .service(tower::service_fn(|_| {
                 ready(Ok::<_, BoxError>(Response::new(Full::new(&b"ok"[..]))))
