@@ -263,3 +263,44 @@ fn a_failure_allocates_nothing_where_it_is_only_recorded() {
         assert_eq!(allocations(nest.service(Fails), fails), 0);
     }
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn a_call_over_http_allocates_nothing_until_its_body_has_ended() {
+    use buttress::{
+        Stages,
+        http::{HttpExchange, ReplayBodies, ResponseBody},
+    };
+    use http::{Request, Response};
+    use http_body_util::{Empty, Full};
+
+    type Carrying = ResponseBody<Stages, Full<&'static [u8]>>;
+
+    let stack = || {
+        Stack::builder()
+            .retry(retry())
+            .circuit_breaker(counting())
+            .timeout(timeout())
+            .bulkhead(bulkhead())
+            .build()
+            .unwrap()
+            .prepare(ReplayBodies::new())
+    };
+    for exchange in [HttpExchange::server(), HttpExchange::client()] {
+        let service = ServiceBuilder::new()
+            .map_request(|_: u32| Request::new(Empty::<&[u8]>::new()))
+            .map_result(|response: Result<Response<Carrying>, BoxError>| {
+                let mut body = pin!(response?.into_body());
+                let cx = &mut Context::from_waker(Waker::noop());
+                while let Poll::Ready(Some(frame)) = http_body::Body::poll_frame(body.as_mut(), cx) {
+                    frame?;
+                }
+                Ok::<_, BoxError>(1)
+            })
+            .layer(stack().exchange(exchange))
+            .service(tower::service_fn(|_| {
+                ready(Ok::<_, BoxError>(Response::new(Full::new(&b"ok"[..]))))
+            }));
+        assert_eq!(allocations(service, answers), 0);
+    }
+}

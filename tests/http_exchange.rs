@@ -1104,6 +1104,28 @@ async fn a_stack_takes_it_all_at_once() {
 }
 
 proptest::proptest! {
+    /// Whatever a peer writes: it is a wait or none, and nothing panics. So with what settings write.
+    #[test]
+    fn any_text_is_a_retry_after_or_none_and_a_set_of_statuses_or_an_error_that_names_it(
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+        number in proptest::num::f64::ANY,
+        text in "[0-9x.,!=+-]{0,12}",
+    ) {
+        let garbled = http::HeaderValue::from_bytes(&bytes).into_iter();
+        let written = [number.to_string(), text.clone()].map(|text| http::HeaderValue::from_str(&text).unwrap());
+        for value in garbled.chain(written) {
+            let trimmed = value.as_bytes().trim_ascii();
+            let is_number = !trimmed.is_empty() && trimmed.iter().all(u8::is_ascii_digit);
+            let wait = buttress::http::retry_after(&HeaderMap::from_iter([(http::header::RETRY_AFTER, value)]));
+            proptest::prop_assert_eq!(wait.is_some(), is_number);
+        }
+        if let Err(error) = text.parse::<StatusSet>() {
+            proptest::prop_assert_eq!(error.field(), "status");
+        }
+    }
+}
+
+proptest::proptest! {
     /// However a body is cut into frames, and however far each attempt reads it: while what was read fits into the
     /// bound, the next attempt gets it from the beginning, and past the bound there is no other attempt.
     #[test]
