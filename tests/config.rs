@@ -626,3 +626,34 @@ fn settings_by_hand_are_checked_as_those_of_a_file() {
         ]
     );
 }
+
+/// What stands between two lines of a document, code without its fences.
+fn between<'t>(text: &'t str, from: &str, to: &str) -> &'t str {
+    let (_, rest) = text.split_once(from).unwrap();
+    rest.split_once(to).unwrap().0
+}
+
+#[test]
+fn the_reference_shows_files_that_are_accepted_and_lists_every_key() {
+    let reference = include_str!("../docs/config.md");
+    load(toml(between(reference, "```toml\n", "```"))).unwrap();
+    let all = load(Source::path("tests/config/good/off.toml").env(VARIABLES)).unwrap();
+    let every = load(toml(
+        "[stacks.a]\nper = \"x\"\nretry = {}\ncircuit_breaker = {}\ntimeout = {}\nbulkhead = {}",
+    ))
+    .unwrap();
+    for settings in [all, every] {
+        for entry in Effective::of(&settings).unwrap().entries() {
+            let key = entry.path.rsplit('.').next().unwrap();
+            let listed = [format!("`{key}`"), format!("`.{key}`"), format!(".{key}`")];
+            assert!(
+                listed.iter().any(|key| reference.contains(key)),
+                "{} is not listed",
+                entry.path
+            );
+        }
+    }
+    for name in predicates().names().filter(|name| *name != "quota") {
+        assert!(reference.contains(&format!("`{name}`")), "{name} is not listed");
+    }
+}

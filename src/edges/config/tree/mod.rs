@@ -243,6 +243,7 @@ fn too_deep() -> String {
     format!("nested too deep; accepted: at most {MAX_DEPTH} tables and lists within each other")
 }
 
+#[cfg(feature = "yaml")]
 fn too_many() -> String {
     format!("too many values; accepted: at most {MAX_NODES}, repeated ones counted each time")
 }
