@@ -112,3 +112,8 @@ pub use crate::edges::watch::{Watch, WatchError};
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are those of the guide for who comes from resilience4j.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../docs/resilience4j.md")]
+struct Resilience4jGuide;

@@ -176,11 +176,12 @@ fn implied<'s>(module: Module, sections: &'s ModuleSections, chain: &[&'s Sectio
             .is_some_and(|last| default.is_some_and(|default| std::ptr::eq(*last, default)));
         return default.filter(|_| module != Module::CircuitBreaker && !is_default);
     };
-    let namesake = sections
-        .configs
-        .get(&instance.name)
-        .filter(|_| module == Module::CircuitBreaker);
-    namesake.or(default)
+    if module == Module::CircuitBreaker {
+        sections.configs.get(&instance.name).or(default)
+    } else {
+        // Who is called so is taken for the config itself.
+        default.filter(|_| instance.name != DEFAULT)
+    }
 }
 
 /// Whether the config underlies a circuit breaker's instance because it has the same name.

@@ -135,12 +135,10 @@ fn open(chain: &Chain<'_>, config: &mut CircuitBreakerConfig, report: &mut Repor
             continue;
         }
         say_what_is_off(section, grows, spreads, report);
+        let is_grown = config.open.factor > 1.0 || config.open.jitter > 0.0;
         let Some(wait) = section.entry("waitDurationInOpenState") else {
-            for entry in [exponential, randomized]
-                .into_iter()
-                .flatten()
-                .filter(|entry| entry.is_true())
-            {
+            let switches = [exponential, randomized].into_iter().flatten();
+            for entry in switches.filter(|entry| entry.is_true() || is_grown) {
                 report.say(entry.warning(
                     "it has no effect, as in resilience4j, without `waitDurationInOpenState` in the same section",
                 ));
@@ -150,7 +148,7 @@ fn open(chain: &Chain<'_>, config: &mut CircuitBreakerConfig, report: &mut Repor
         let Some(time) = wait.time() else {
             continue;
         };
-        if (config.open.factor > 1.0 || config.open.jitter > 0.0) && !grows && !spreads {
+        if is_grown && !grows && !spreads {
             report.say(wait.warning(
                 "the wait is a fixed one now, as in resilience4j: what a config below it says of backoff or randomness counts \
                  only beside its own wait",

@@ -253,3 +253,44 @@ fn built_in(class: &str) -> Option<&'static [&'static str]> {
         .contains(&outer)
         .then_some(std::slice::from_ref(&status.1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_classes_stand_for_is_known_by_itself() {
+        let predicates = Predicates::default();
+        let statuses = STATUSES.iter().map(|(_, status)| status);
+        for name in KNOWN.iter().flat_map(|(_, names)| *names).chain(statuses) {
+            assert!(predicates.resolve(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_guide_has_every_class() {
+        let guide = include_str!("../../../../docs/resilience4j.md");
+        for (class, _) in KNOWN {
+            let short = class.rsplit(['.', '$']).next().unwrap();
+            assert!(guide.contains(class) || guide.contains(short), "{class}");
+        }
+    }
+
+    #[test]
+    fn classes_within_others_have_either_sign_before_their_names() {
+        for class in [
+            "org.springframework.web.client.HttpServerErrorException$ServiceUnavailable",
+            "org.springframework.web.client.HttpServerErrorException.ServiceUnavailable",
+            "feign.FeignException.ServiceUnavailable",
+        ] {
+            assert_eq!(built_in(class), Some(&["503"][..]), "{class}");
+        }
+        assert_eq!(
+            built_in("feign.FeignException.FeignServerException"),
+            Some(SERVER)
+        );
+        assert_eq!(built_in("com.example.ServiceUnavailable"), None);
+        assert_eq!(built_in("java.io.IOException.NotFound"), None);
+        assert_eq!(built_in(""), None);
+    }
+}

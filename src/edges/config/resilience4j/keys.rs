@@ -317,3 +317,31 @@ impl Takes {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_has_every_key() {
+        let guide = include_str!("../../../../docs/resilience4j.md");
+        for module in Module::ALL {
+            let keys = module.keys().iter().map(|key| key.name);
+            for key in keys.chain([module.name(), module.order_key(), module.stage()]) {
+                assert!(guide.contains(key), "{key} of {module:?}");
+            }
+        }
+        for (module, _) in OTHER_MODULES {
+            assert!(guide.contains(module), "{module}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_told_of_a_key_that_there_is() {
+        for module in Module::ALL {
+            for (key, _) in module.fields() {
+                assert!(module.keys().iter().any(|known| known.name == *key), "{key}");
+            }
+        }
+    }
+}

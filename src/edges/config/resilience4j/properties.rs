@@ -181,7 +181,10 @@ impl Letters<'_> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Vec<(String, String, (u32, u32), (u32, u32))> {
+    /// Key and value, and the line and column of each.
+    type Read = (String, String, (u32, u32), (u32, u32));
+
+    fn read(text: &str) -> Vec<Read> {
         let root = properties(&"a.properties".into(), text, 1).unwrap();
         root.table()
             .unwrap()
