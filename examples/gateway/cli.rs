@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::http::uri::Authority;
 use lexopt::{
@@ -24,6 +24,8 @@ Usage: cargo run --release --example gateway -- [OPTIONS]
   --listen ADDR     The gateway's own address [default: 127.0.0.1:0, any free port]
   --for DURATION    Length of one pass; there are two [default: 30s; with --upstream: 10s]
                     With --serve: stop after this time. Such as 500ms, 6s, 2m; at least 3s for a pass.
+  --config FILE     The file that the stacks are set up from [default: examples/gateway.toml]
+                    An edit is taken while the gateway runs.
   --rate N          Calls per second of the load, 1 to 1000 [default: 200; with --upstream: 20]
   --serve           No script and no load: serve with the stack until Ctrl-C.
   --help            Print this.
@@ -42,6 +44,7 @@ pub(crate) enum Command {
 pub(crate) struct Serve {
     pub(crate) listen: SocketAddr,
     pub(crate) upstream: Option<Authority>,
+    pub(crate) config: Option<PathBuf>,
     /// Until Ctrl-C if `None`.
     pub(crate) length: Option<Duration>,
 }
@@ -51,6 +54,7 @@ pub(crate) struct Serve {
 pub(crate) struct Compare {
     pub(crate) listen: SocketAddr,
     pub(crate) upstream: Option<Authority>,
+    pub(crate) config: Option<PathBuf>,
     /// Of one pass.
     pub(crate) length: Duration,
     pub(crate) per_second: u32,
@@ -62,7 +66,7 @@ const SHORTEST_PASS: Duration = Duration::from_secs(3);
 /// Reads the command line.
 pub(crate) fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
     let mut listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (mut upstream, mut length, mut rate, mut serve) = (None, None, None, false);
+    let (mut upstream, mut config, mut length, mut rate, mut serve) = (None, None, None, None, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("help") | Short('h') => return Ok(Command::Help),
@@ -77,6 +81,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
             Long("upstream") => {
                 upstream = Some(told("--upstream", &parser.value()?.string()?, origin)?);
             }
+            Long("config") => config = Some(PathBuf::from(parser.value()?)),
             Long("for") => length = Some(told("--for", &parser.value()?.string()?, duration)?),
             Long("rate") => rate = Some(told("--rate", &parser.value()?.string()?, per_second)?),
             other => return Err(other.unexpected()),
@@ -89,6 +94,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
         return Ok(Command::Serve(Serve {
             listen,
             upstream,
+            config,
             length,
         }));
     }
@@ -101,6 +107,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
     Ok(Command::Compare(Compare {
         listen,
         upstream,
+        config,
         length,
         per_second: rate.unwrap_or(usual_rate),
     }))

@@ -4,6 +4,7 @@
 //! HTTP client stands another stack, of which the handler in `proxy.rs` gets rejections as errors.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,36 +14,32 @@ use std::{
 
 use axum::{Router, body::Body, extract::Request, response::Response};
 use buttress::{
-    Backoff, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, Event, PolicyKind, Predicate, RetryConfig,
-    Stack, State, TimeoutConfig, What,
+    CircuitBreaker, Event, Observer, PolicyConfig, PolicyKind, Predicate, Registry, Stack, State, Watch,
+    What,
     axum::PolicyLayer,
+    config::Source,
     http::{HttpExchange, ReplayBodies},
 };
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error;
 use tower::{BoxError, Service, ServiceBuilder, util::BoxCloneSyncService};
 
+use crate::{report::say, told::told};
+
 /// A service that forwards a request to the upstream, guarded or not.
 pub(crate) type Forward = BoxCloneSyncService<Request, Response, BoxError>;
 
-/// The name of the policies around the client, in errors and events.
+/// The stack around the client.
 const UPSTREAM: &str = "upstream";
 
-/// The name of those before the router.
+/// The stack before the router.
 const GATEWAY: &str = "gateway";
-
-/// Twice what the slow upstream needs, twenty times what the healthy one does. No retry begins later either: after
-/// an attempt that hung another would hang as well.
-const ATTEMPT: Duration = Duration::from_millis(500);
-
-/// For a call through the gateway, whatever happens in it.
-const CALL: Duration = Duration::from_secs(1);
 
 /// A body that stands still for so long is cut off. Unlike a limit for the whole of it that lets large ones pass.
 const BODY_IDLE: Duration = Duration::from_secs(5);
 
-/// The longest that the circuit breaker lets a recovered upstream wait for its probes.
-pub(crate) const LONGEST_OPEN: Duration = Duration::from_millis(500);
+/// Where the settings of both stand, unless the command line says otherwise.
+const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/gateway.toml");
 
 /// What stands between the gateway and its upstream.
 #[derive(Clone, Debug)]
@@ -50,11 +47,14 @@ pub(crate) struct Guard(Option<Policies>);
 
 #[derive(Clone, Debug)]
 struct Policies {
+    registry: Registry,
     layer: PolicyLayer,
     stack: Stack,
     exchange: HttpExchange,
     breaker: CircuitBreaker,
     counts: Arc<Counts>,
+    // Ends the watching of the file with the last clone.
+    _watch: Arc<Watch>,
 }
 
 /// What events add up to. What is the case now, snapshots tell.
@@ -92,80 +92,109 @@ pub(crate) struct Readings {
     pub(crate) openings: u64,
 }
 
+/// Says what becomes of an edit of the file.
+fn tell_reloads(event: &Event) {
+    match &event.what {
+        What::Reloaded { generation } => say(format_args!("      settings: number {generation} taken")),
+        What::ReloadFailed { errors } => say(format_args!(
+            "      settings: not taken, those before go on:\n        {}",
+            errors.replace('\n', "\n        ")
+        )),
+        What::Restacked => say(format_args!("      settings: `{}` has other stages", event.name)),
+        What::Reconfigured => say(format_args!("      settings: `{}` changed", event.name)),
+        What::WindowEmptied => say(format_args!(
+            "      settings: `{}` begins with an empty window",
+            event.name
+        )),
+        What::Orphaned => say(format_args!(
+            "      settings: `{}` is gone, and goes on under its last settings",
+            event.name
+        )),
+        _ => {}
+    }
+}
+
 impl Guard {
     /// Nothing: calls pass as they are.
     pub(crate) const fn none() -> Self {
         Self(None)
     }
 
-    /// Both stacks. [`describe`](Self::describe) says the same in words.
-    pub(crate) fn stack() -> Result<Self, BoxError> {
-        let retry = RetryConfig::new()
-            .max_attempts(3)
-            .max_elapsed(ATTEMPT)
-            .backoff(Backoff::exponential(
-                Duration::from_millis(25),
-                2.0,
-                Duration::from_millis(100),
-            ))
-            .build(UPSTREAM)?;
-        let breaker = CircuitBreakerConfig::new()
-            .count_window(50)
-            .minimum_calls(20)
-            .failure_rate(0.5)
-            .open_wait(Duration::from_millis(250))
-            .open_growth(2.0, LONGEST_OPEN)
-            .probes(3)
-            .build(UPSTREAM)?;
-        let timeout = TimeoutConfig::new(ATTEMPT).build(UPSTREAM)?;
-        let bulkhead = BulkheadConfig::new(16).build(UPSTREAM)?;
-
+    /// Both stacks, as the file describes them, which is watched from now on.
+    pub(crate) fn stack(settings: Option<&Path>) -> Result<Self, BoxError> {
         let counts = Arc::new(Counts::default());
         let counting = Arc::clone(&counts);
-        let observer = Arc::new(move |event: &Event| counting.count(event));
-        retry.observe(observer.clone());
-        breaker.observe(observer.clone());
-        timeout.observe(observer);
-
-        let stack = Stack::builder()
-            .retry(retry)
-            .circuit_breaker(breaker.clone())
-            .timeout(timeout)
-            .bulkhead(bulkhead)
-            .build()?;
+        let source = Source::path(settings.unwrap_or_else(|| Path::new(SETTINGS)));
+        let registry = Registry::builder()
+            .observe(Arc::new(move |event: &Event| counting.count(event)))
+            .build_from_source(source)?;
+        let stack = registry.stack(UPSTREAM)?;
+        let before = registry.stack(GATEWAY)?;
+        let breaker = registry.circuit_breaker(UPSTREAM)?;
+        // After the first settings: of these nobody need be told.
+        registry.observe(&(Arc::new(tell_reloads) as Arc<dyn Observer>));
+        let watch = Arc::new(registry.watch()?);
         let exchange = HttpExchange::client()
             // A plain 500 is not retried by default, as it often follows from the request. Here it tells the health.
             .retry_statuses("408, 425, 429, 500, 502..504".parse()?)
             .never_connected(Predicate::error_if(Error::is_connect))
             .idle_limit(BODY_IDLE)?;
-        let before = Stack::builder()
-            .timeout(TimeoutConfig::new(CALL).build(GATEWAY)?)
-            .bulkhead(BulkheadConfig::new(64).build(GATEWAY)?)
-            .build()?;
         Ok(Self(Some(Policies {
+            registry,
             layer: PolicyLayer::new(before),
             stack,
             exchange,
             breaker,
             counts,
+            _watch: watch,
         })))
     }
 
-    /// The policies in words, outermost first.
-    pub(crate) const fn describe(&self) -> &'static [&'static str] {
-        if self.0.is_none() {
-            return &[];
-        }
-        &[
-            "timeout: 1 s for a call through the gateway, retries and waits included",
-            "bulkhead: 64 calls in the gateway at a time",
-            "retry: up to 3 attempts, where the method may be repeated, none begun later than 500 ms after\n    \
-             the call; in all, at most as many retries as 20 % of the calls and 3 a second",
-            "circuit breaker: opens when half of the last 50 attempts failed (an error, a timeout, a\n    \
-             429, a 5xx but 501); after 250 ms, and then every 500 ms, 3 probes decide whether it closes again",
-            "timeout: 500 ms for each attempt up to its head; a body may stand still for 5 s",
-            "bulkhead: 16 attempts at a time; what comes on top is refused at once",
+    /// The policies in words, stack by stack, outermost first.
+    pub(crate) fn describe(&self) -> Vec<(&'static str, Vec<String>)> {
+        let Some(Policies { registry, .. }) = &self.0 else {
+            return Vec::new();
+        };
+        let settings = registry.settings();
+        let stages = |name: &str| {
+            let stages = settings
+                .stacks
+                .get(name)
+                .into_iter()
+                .flat_map(|stack| &stack.stages);
+            stages
+                .map(|stage| format!("{}: {}", stage.name.replace('_', " "), told(&stage.policy)))
+                .collect()
+        };
+        vec![
+            ("before the gateway's routes", stages(GATEWAY)),
+            ("around its HTTP client", stages(UPSTREAM)),
         ]
+    }
+
+    /// The file that the policies are set up from.
+    pub(crate) fn settings(&self) -> String {
+        let files = self
+            .0
+            .as_ref()
+            .map_or(&[][..], |policies| policies.registry.watched());
+        files.iter().map(|file| file.display().to_string()).collect()
+    }
+
+    /// The longest that the circuit breaker stays open.
+    pub(crate) fn longest_open(&self) -> Duration {
+        let settings = self.0.as_ref().map(|policies| policies.registry.settings());
+        let stages = settings
+            .iter()
+            .filter_map(|settings| settings.stacks.get(UPSTREAM));
+        stages
+            .flat_map(|stack| &stack.stages)
+            .filter_map(|stage| match &stage.policy {
+                PolicyConfig::CircuitBreaker(breaker) => Some(breaker.open.max),
+                _ => None,
+            })
+            .max()
+            .unwrap_or_default()
     }
 
     /// `router` behind the gateway's own policies, if it has any.

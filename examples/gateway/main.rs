@@ -5,7 +5,8 @@
 //! cargo run --release --example gateway -- --help
 //! ```
 //!
-//! - `guard.rs`: the policies, a layer for axum and one for the HTTP client. **What to read for the library.**
+//! - `guard.rs`: the policies, a layer for axum and one for the HTTP client, set up from `../gateway.toml`. **What to read
+//!   for the library.**
 //! - `proxy.rs`, `message.rs`: the gateway, an axum server that forwards with a hyper-util client.
 //! - `upstream.rs`, `script.rs`: the embedded upstream, and what it goes through.
 //! - `load.rs`, `stats.rs`: the clients, and what they saw.
@@ -22,6 +23,8 @@ mod report;
 mod script;
 mod serve;
 mod stats;
+#[path = "../shared/told.rs"]
+mod told;
 mod upstream;
 
 use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
@@ -33,7 +36,7 @@ use tower::BoxError;
 use crate::{
     cli::{Command, Compare},
     comparison::Comparison,
-    guard::{Guard, LONGEST_OPEN},
+    guard::Guard,
     report::{LEGEND, say, say_policies},
     script::Script,
 };
@@ -79,7 +82,7 @@ async fn compare(options: &Compare, listener: TcpListener) -> Result<(), BoxErro
         .upstream
         .is_none()
         .then(|| Script::lasting(options.length));
-    let guard = Guard::stack()?;
+    let guard = Guard::stack(options.config.as_deref())?;
     let patience = pass::patience(options.length);
     warn_of_few_files(options.per_second, patience);
 
@@ -111,11 +114,11 @@ async fn compare(options: &Compare, listener: TcpListener) -> Result<(), BoxErro
                 phase.health.meaning()
             ));
         }
-        if script.shortest() < LONGEST_OPEN * 5 {
+        if script.shortest() < guard.longest_open() * 5 {
             say(format_args!(
                 "In so short a script the phases are not much longer than the {} ms for which the circuit\n\
                  breaker stays open: the stack wins less than in the usual 30 s.",
-                LONGEST_OPEN.as_millis()
+                guard.longest_open().as_millis()
             ));
         }
     }

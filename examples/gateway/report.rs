@@ -22,11 +22,15 @@ pub(crate) fn say(line: impl Display) {
 }
 
 pub(crate) fn say_policies(guard: &Guard) {
-    say(
-        "The stack, outermost policy first; two stand before the gateway's routes, four around its HTTP client:",
-    );
-    for policy in guard.describe() {
-        say(format_args!("  - {policy}"));
+    say(format_args!(
+        "The stacks, outermost policy first, from {} (an edit is taken while this runs):",
+        guard.settings()
+    ));
+    for (place, policies) in guard.describe() {
+        say(format_args!("  {place}"));
+        for policy in policies {
+            say(format_args!("    - {policy}"));
+        }
     }
 }
 

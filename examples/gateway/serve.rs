@@ -32,7 +32,7 @@ struct Watch {
 
 /// Serves until Ctrl-C, or for the length asked for.
 pub(crate) async fn run(options: &Serve, listener: TcpListener) -> Result<(), BoxError> {
-    let guard = Guard::stack()?;
+    let guard = Guard::stack(options.config.as_deref())?;
     let (upstream, embedded) = upstream::at(options.upstream.as_ref()).await?;
     let watch = Watch {
         begun: now(),

@@ -72,6 +72,7 @@
 // | `de.rs`, `ser.rs` | serde over the tree |
 // | `effective.rs` | every value with its origin |
 // | `schema.rs` | the JSON Schema |
+// | `registry.rs` | a registry that is set up from a file |
 // | `resilience4j/` | what Spring Boot's resilience4j is set up with |
 
 mod de;
@@ -80,6 +81,7 @@ mod environment;
 mod kind;
 mod merge;
 mod reading;
+mod registry;
 mod report;
 #[cfg(feature = "yaml")]
 mod resilience4j;
