@@ -172,6 +172,13 @@ impl Table {
         self.0.get(key).map(|entry| &entry.key_place)
     }
 
+    /// An error about a key, with what it holds.
+    pub(crate) fn key_error(&self, key: &str, path: impl Into<String>, message: impl Into<String>) -> Issue {
+        let mut issue = Issue::error(path, message).at(self.key_place(key).cloned());
+        issue.value = self.get(key).map(Node::shown);
+        issue
+    }
+
     /// Puts a value there, in the place of the one before, which is returned.
     pub(crate) fn insert(&mut self, key: impl Into<String>, key_place: Place, node: Node) -> Option<Node> {
         self.0
