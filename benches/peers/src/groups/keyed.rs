@@ -49,7 +49,8 @@ pub(crate) fn measure(effort: Effort) -> Vec<Line> {
 
 /// What the machine takes for one read that no cache has, from as much memory as so many breakers may have.
 fn one_miss(size: usize) -> Row {
-    let blocks = vec![[0_u64; 512 / 8]; size];
+    // Pages that were never written to would all be one and the same.
+    let blocks = vec![[1_u64; 512 / 8]; size];
     let mut order: Vec<usize> = (0..size).collect();
     shuffle(&mut order);
     let mut next = 0;
