@@ -37,6 +37,7 @@ pub(crate) fn measure(effort: Effort) -> Vec<Line> {
         1_000_000,
         config().no_idle(),
     );
+    rows.push(one_miss(1_000_000));
     rounds::measure(NAME, rows, effort.rounds(301))
         .into_iter()
         .map(|line| match sizes.iter().find(|(name, _)| *name == line.name) {
@@ -44,6 +45,25 @@ pub(crate) fn measure(effort: Effort) -> Vec<Line> {
             None => line,
         })
         .collect()
+}
+
+/// What the machine takes for one read that no cache has, from as much memory as so many breakers may have.
+fn one_miss(size: usize) -> Row {
+    // Pages that were never written to would all be one and the same.
+    let blocks = vec![[1_u64; 512 / 8]; size];
+    let mut order: Vec<usize> = (0..size).collect();
+    shuffle(&mut order);
+    let mut next = 0;
+    Row::new(format!("memory/one-miss-{size}"), move |calls, meter| {
+        meter.of(|| {
+            for _ in 0..calls {
+                black_box(blocks[order[next]][0]);
+                next = if next + 1 == size { 0 } else { next + 1 };
+            }
+        });
+    })
+    .over("bare-lookup")
+    .calls(4_000)
 }
 
 /// A breaker with a time window of ten buckets for each key, and how many bytes each takes.
@@ -85,14 +105,18 @@ fn keys(size: u32) -> Vec<Key> {
             key
         })
         .collect();
+    shuffle(&mut keys);
+    keys
+}
+
+fn shuffle<T>(all: &mut [T]) {
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-    for at in (1..keys.len()).rev() {
+    for at in (1..all.len()).rev() {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        keys.swap(at, usize::try_from(random % (at as u64 + 1)).unwrap());
+        all.swap(at, usize::try_from(random % (at as u64 + 1)).unwrap());
     }
-    keys
 }
 
 fn text(key: &Key) -> &str {
