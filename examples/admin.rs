@@ -1,10 +1,10 @@
 //! The admin page over stacks with a simulated load: services that fall ill and get well again.
 //!
 //! ```text
-//! cargo run --example admin --features admin -- [--port 8090] [--for 60s] [--token TOKEN]
+//! cargo run --example admin --features admin -- [--port 8090] [--for 60s] [--token TOKEN] [--odd-names]
 //! ```
 //!
-//! `GET /sick?SECONDS` makes the service behind `payments` fail for that long, and `GET /well` ends that.
+//! With `--odd-names` there is a stack with markup in its name. `GET /sick?SECONDS` makes the service behind `payments` fail for that long, and `GET /well` ends that.
 #![allow(clippy::print_stdout)]
 
 use std::{
@@ -30,7 +30,10 @@ const TOKEN: &str = "let-me-steer-it-please";
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse()?;
-    let registry = Registry::builder().key("host").build_from(|_| Ok(settings()))?;
+    let odd_names = arguments.odd_names;
+    let registry = Registry::builder()
+        .key("host")
+        .build_from(move |_| Ok(settings(odd_names)))?;
     let services = Services::default();
     services.load(&registry)?;
 
@@ -77,6 +80,7 @@ struct Arguments {
     port: u16,
     lasts: Option<Duration>,
     token: String,
+    odd_names: bool,
 }
 
 impl Arguments {
@@ -87,12 +91,14 @@ impl Arguments {
             port: 0,
             lasts: None,
             token: TOKEN.to_owned(),
+            odd_names: false,
         };
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("port") => arguments.port = parser.value()?.parse()?,
                 Long("token") => arguments.token = parser.value()?.string()?,
+                Long("odd-names") => arguments.odd_names = true,
                 Long("for") => {
                     let value = parser.value()?.string()?;
                     let seconds = value
@@ -107,7 +113,7 @@ impl Arguments {
     }
 }
 
-fn settings() -> Settings {
+fn settings(odd_names: bool) -> Settings {
     let payments = StackConfig::new()
         .stage("total", TimeoutConfig::new(Duration::from_secs(2)))
         .stage("retry", RetryConfig::new())
@@ -142,10 +148,15 @@ fn settings() -> Settings {
         )
         .stage("bulkhead", BulkheadConfig::new(4))
         .keyed("host", KeyedConfig::new());
-    Settings::new()
+    let settings = Settings::new()
         .stack("payments", payments)
         .stack("search", search)
-        .stack("images", images)
+        .stack("images", images);
+    if !odd_names {
+        return settings;
+    }
+    let quiet = StackConfig::new().stage("<b>slots</b>", BulkheadConfig::new(4));
+    settings.stack("<img src=x onerror=alert(1)>", quiet)
 }
 
 /// What stands behind the stacks.

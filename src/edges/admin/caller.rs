@@ -142,9 +142,10 @@ fn of_breaker(
             notes.push(format!("`{}` only counts and opens on nothing", stage.name));
             None
         }
+        // Nobody is told when to come back: the command may be taken back before, or last longer.
         State::ForcedOpen => match &stage.overridden {
             Some(over) => refused(
-                over.left,
+                None,
                 &format!("circuit forced open by {}: {}", over.by.label, over.by.reason),
             ),
             None => refused(None, "circuit forced open by command"),

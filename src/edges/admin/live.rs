@@ -68,6 +68,8 @@ struct Journal {
 pub(super) struct Entry {
     pub(super) seq: u64,
     pub(super) json: String,
+    /// The same as a frame of a stream.
+    pub(super) frame: Bytes,
 }
 
 /// The state, as the page wants it.
@@ -152,7 +154,7 @@ impl Live {
 
     /// The last minute, as a frame.
     pub(super) fn series_frame(&self) -> Bytes {
-        frame("series", None, &*self.series())
+        frame("series", &*self.series())
     }
 
     /// The state of now, as a frame.
@@ -176,7 +178,7 @@ impl Live {
             failed_reloads: snapshot.failed_reloads,
             stacks: StackView::of(snapshot),
         };
-        frame("state", None, &state)
+        frame("state", &state)
     }
 
     /// Tells the state to those who look, if there are any.
@@ -187,10 +189,13 @@ impl Live {
     }
 
     fn note(&self, told: &Told) {
+        // An event has no key that is no text, which alone could fail.
+        let json = serde_json::to_string(told).unwrap_or_default();
+        let id = format!("{}.{}", self.instance, told.seq);
         let entry = Arc::new(Entry {
             seq: told.seq,
-            // An event has no key that is no text, which alone could fail.
-            json: serde_json::to_string(told).unwrap_or_default(),
+            frame: written_frame("event", Some(&id), &json),
+            json,
         });
         {
             let mut journal = self.journal();
@@ -214,9 +219,9 @@ impl Live {
 }
 
 /// A frame of a stream of server-sent events.
-pub(super) fn frame(event: &str, id: Option<&str>, data: &impl Serialize) -> Bytes {
+fn frame(event: &str, data: &impl Serialize) -> Bytes {
     match serde_json::to_string(data) {
-        Ok(json) => written_frame(event, id, &json),
+        Ok(json) => written_frame(event, None, &json),
         // Nothing that is told has a key that is no text.
         Err(_) => Bytes::new(),
     }

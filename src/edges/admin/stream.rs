@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use ::axum::{
@@ -168,13 +169,12 @@ impl Admin {
         }
         // One frame at a time: who does not read holds one of them, and what it misses is dropped elsewhere.
         let (sender, frames) = mpsc::channel(1);
-        let instance = live.instance().to_owned();
         let heartbeat = self.0.options.heartbeat;
         tokio::spawn(async move {
             tokio::select! {
                 () = sender.closed() => {}
                 _ = closed.wait_for(|closed| *closed) => {}
-                () = tell(feed, &instance, heartbeat, &sender) => {}
+                () = tell(feed, heartbeat, &sender) => {}
             }
         });
         let mut response = Response::new(Body::new(Frames {
@@ -193,14 +193,10 @@ impl Admin {
 }
 
 /// Tells it, until nobody listens any more.
-async fn tell(mut feed: Feed, instance: &str, heartbeat: std::time::Duration, to: &mpsc::Sender<Bytes>) {
-    let event = |entry: &Entry| {
-        let id = format!("{instance}.{}", entry.seq);
-        written_frame("event", Some(&id), &entry.json)
-    };
+async fn tell(mut feed: Feed, heartbeat: Duration, to: &mpsc::Sender<Bytes>) {
     // How soon to come back when the connection is lost.
     let begin = [Bytes::from_static(b"retry: 1000\n\n")];
-    let past: Vec<Bytes> = feed.past.iter().map(|entry| event(entry)).collect();
+    let past: Vec<Bytes> = feed.past.iter().map(|entry| entry.frame.clone()).collect();
     feed.known = feed.past.last().map_or(feed.known, |entry| entry.seq);
     for frame in begin.into_iter().chain(feed.first).chain(past) {
         if to.send(frame).await.is_err() {
@@ -213,7 +209,7 @@ async fn tell(mut feed: Feed, instance: &str, heartbeat: std::time::Duration, to
             biased;
             told = feed.fresh.recv() => match told {
                 Ok(entry) if entry.seq <= feed.known => continue,
-                Ok(entry) => event(&entry),
+                Ok(entry) => entry.frame.clone(),
                 Err(RecvError::Lagged(lost)) => written_frame("lost", None, &lost.to_string()),
                 Err(RecvError::Closed) => return,
             },

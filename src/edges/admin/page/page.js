@@ -254,9 +254,9 @@
     const commandable = stage.kind === 'circuit_breaker' || stage.kind === 'bulkhead';
     let button = null;
     if (commandable) {
-      button = make('button', { type: 'button', class: 'small', hidden: true }, 'Command…');
-      button.setAttribute('aria-label', `Command ${stage.policy}`);
-      head.append(make('span', { class: 'spacer' }), button);
+      const word = stage.kind === 'bulkhead' ? 'Resize' : 'Command';
+      button = make('button', { type: 'button', class: 'small', hidden: true, 'aria-label': `${word}… ${stage.policy}` }, `${word}…`);
+      head.append(button);
     }
     let newest = stage;
     if (button) button.addEventListener('click', () => openDialog(newest));
@@ -327,7 +327,8 @@
       const slowShare = now.calls > 0 ? now.slow / now.calls : 0;
       const row = inRow === null ? '' : `${many(now.failures_in_a_row || 0, 'failure', 'failures')} in a row, opens at ${inRow}`;
       if (limits.slow_call_rate !== null) {
-        say(slow.left, `slow (> ${lasting(limits.slow_call_longer_than_seconds)}) ${percent(slowShare)}`);
+        say(slow.left, `slow ${percent(slowShare)}`);
+        slow.root.title = `slow is what takes longer than ${lasting(limits.slow_call_longer_than_seconds)}`;
         say(slow.right, `opens at ${percent(limits.slow_call_rate)}${row ? `; ${row}` : ''}`);
         slowness.set(slowShare, limits.slow_call_rate, tone(slowShare, limits.slow_call_rate, judged));
       } else {
@@ -373,17 +374,18 @@
     const shape = now.window;
     if (shape.kind === 'none') return 'records nothing';
     if (now.state === 'half_open') return `${many(now.thresholds.probes, 'probe', 'probes')}, ${now.probes_under_way} under way`;
+    // Open shows the window of the state before it.
     const from = now.state === 'open' ? 'before: ' : '';
     if (shape.kind === 'time') return `${from}${many(now.calls, 'call', 'calls')} in ${lasting(shape.duration_seconds)}`;
     if (now.calls < shape.size) return `${from}${count(now.calls)} of the last ${many(shape.size, 'call', 'calls')}`;
-    return `${from}the last ${many(shape.size, 'call', 'calls')}`;
+    return `${from}last ${many(shape.size, 'call', 'calls')}`;
   }
 
   function outcomes(now) {
     if (now.window.kind === 'none') return '';
     if (now.calls === 0) return 'no call yet';
     const parts = [`${count(now.failed)} failed`];
-    if (now.thresholds.slow_call_rate !== null) parts.push(`${count(now.slow)} slow`);
+    if (now.slow > 0) parts.push(`${count(now.slow)} slow`);
     return parts.join(', ');
   }
 
@@ -575,13 +577,14 @@
     const cells = ['key', 'state', 'since', 'rate', 'use', 'sees', 'do'].map((kind) => make('td', { class: kind }));
     const [key, stateCell, since, rate, use, sees, act] = cells;
     key.textContent = name === '*' ? '* (keys without a place)' : name;
+    key.title = name;
     stateCell.append(state.root);
     since.append(make('span', {}), make('span', { class: 'quiet', hidden: true }));
     // On a phone the heads stand in each cell.
     [since, rate, use, sees].forEach((cell, at) => mark(cell, 'data-head', ['for', 'failures', 'in flight', 'a caller sees'][at]));
     let breaker = null;
     const button = make('button', { type: 'button', class: 'small', hidden: true }, 'Command…');
-    button.setAttribute('aria-label', `Command the circuit breaker of ${name}`);
+    button.setAttribute('aria-label', `Command… the circuit breaker of ${name}`);
     button.addEventListener('click', () => breaker && openDialog(breaker));
     act.append(button);
     const update = (next, caller) => {
