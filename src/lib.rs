@@ -97,6 +97,8 @@ pub use crate::{
     },
 };
 
+#[cfg(feature = "admin")]
+pub use crate::edges::admin;
 #[cfg(feature = "axum")]
 pub use crate::edges::axum;
 #[cfg(feature = "config")]

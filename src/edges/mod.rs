@@ -1,5 +1,7 @@
 //! Floor 4: where the policies meet protocols and frameworks. Each edge stands behind a feature.
 
+#[cfg(feature = "admin")]
+pub mod admin;
 #[cfg(feature = "axum")]
 pub mod axum;
 #[cfg(feature = "config")]

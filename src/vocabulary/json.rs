@@ -42,7 +42,8 @@ pub(crate) struct Seconds(pub(crate) Duration);
 
 impl Serialize for Seconds {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_f64(self.0.as_secs_f64())
+        // Divided once: `as_secs_f64` adds, and would write 6.238978248 as 6.2389782480000004.
+        to.serialize_f64(self.0.as_nanos() as f64 / 1e9)
     }
 }
 

@@ -116,6 +116,21 @@ impl State {
         })
     }
 
+    /// The policy of that name, `payments/bulkhead`, those of keys too.
+    pub(super) fn by_whole_name(&self, name: &str) -> Option<AnyPolicy> {
+        let plain = self.stacks.values().find_map(|named| match named.policies() {
+            Policies::One(stages) => {
+                let found = stages
+                    .list()
+                    .iter()
+                    .find(|stage| **stage.policy.name() == *name)?;
+                Some(found.policy.clone())
+            }
+            Policies::Keyed(_) => None,
+        });
+        plain.or_else(|| self.of_key(name))
+    }
+
     /// The name that the policy has in its stack's settings, `web/circuit_breaker`, and its stack's name, for its own
     /// name or that of one of its keys.
     pub(super) fn base_of<'a>(&'a self, name: &str) -> Option<(&'a str, String)> {

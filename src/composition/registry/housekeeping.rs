@@ -19,8 +19,8 @@ use crate::{
 /// How often time is looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How often rejections are told while they go on, for each policy.
-const TELLS: Duration = Duration::from_secs(10);
+/// When rejections that go on are told again, for each policy: first, and from then on.
+const TELLS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 
 /// What is remembered from one look to the next.
 pub(super) struct House {
@@ -36,8 +36,8 @@ pub(super) struct House {
 struct Untold {
     count: u64,
     since: Timestamp,
-    /// When some were last told.
-    told: Option<Timestamp>,
+    /// When some were last told, and how long to wait from there.
+    told: Option<(Timestamp, Duration)>,
 }
 
 impl Registry {
@@ -61,8 +61,8 @@ impl Registry {
     /// - makes the transitions that are due by time: out of a half-open that overstayed, and out of open where the
     ///   circuit breaker is set to go half-open by itself;
     /// - ends what commands with a [time to live](Self::command) brought about;
-    /// - tells [`What::Rejections`] for policies that refused or cut off calls: at once for the first, and every ten
-    ///   seconds while it goes on. Of a keyed stack it is told for all keys together.
+    /// - tells [`What::Rejections`] for policies that refused or cut off calls: at once for the first, after ten seconds
+    ///   and then every minute while it goes on. Of a keyed stack it is told for all keys together.
     ///
     /// It keeps no registry alive. Where more than one does it, each thing is still done once.
     ///
@@ -190,14 +190,18 @@ impl House {
     /// What to tell of the stage of that policy now.
     fn due<'a>(&mut self, policy: &'a InUse, now: Timestamp) -> Option<(&'a AnyPolicy, What)> {
         let untold = self.untold.get_mut(policy.stage.name())?;
-        // A look that comes a little early is the one that is meant.
-        let is_early = untold
-            .told
-            .is_some_and(|told| now.since(told) + EVERY / 2 < TELLS);
-        if untold.count == 0 || is_early {
+        if untold.count == 0 {
             return None;
         }
-        untold.told = Some(now);
+        let [first, later] = TELLS;
+        let wait = match untold.told {
+            // A look that comes a little early is the one that is meant.
+            Some((told, wait)) if now.since(told) + EVERY / 2 < wait => return None,
+            // They go on.
+            Some((told, wait)) if now.since(told) < wait * 2 => later,
+            _ => first,
+        };
+        untold.told = Some((now, wait));
         let what = What::Rejections {
             count: mem::take(&mut untold.count),
             over: now.since(untold.since),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Registry,
+    NotFound, Registry,
     command::Overrides,
     stack::{Named, Policies},
 };
@@ -173,6 +173,32 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// One policy at this moment, by its whole name: `payments/circuit_breaker`, or of a key
+    /// `web/circuit_breaker[https://api.example:443]`.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name.
+    pub fn policy_snapshot(&self, name: &str) -> Result<StageSnapshot, NotFound> {
+        let (policy, stage) = {
+            let state = self.state();
+            let policy = state.by_whole_name(name);
+            let base = state.base_of(name);
+            let stage = base.and_then(|(stack, base)| Some(base.strip_prefix(stack)?.get(1..)?.to_owned()));
+            match (policy, stage) {
+                (Some(policy), Some(stage)) => (policy, stage),
+                _ => return Err(NotFound::new("policy", name, state.names())),
+            }
+        };
+        let overridden = Overridden::of(&self.overrides(), self.0.clock.now());
+        Ok(Seen {
+            overrides: overridden,
+        }
+        .stage(stage, &policy))
+    }
+}
+
 /// What is overridden, by the policies' names.
 struct Overridden(Vec<(Arc<str>, OverrideSnapshot)>);
 
@@ -221,18 +247,20 @@ impl Seen {
     fn stages(&self, config: &[StageConfig], stages: &Stages) -> Vec<StageSnapshot> {
         let stages = config.iter().zip(stages.list());
         stages
-            .map(|(config, stage)| {
-                let policy = stage.policy.name();
-                let overridden = self.overrides.0.iter().find(|(name, _)| name == policy);
-                StageSnapshot {
-                    name: config.name.clone(),
-                    policy: Arc::clone(policy),
-                    kind: stage.policy.kind(),
-                    snapshot: look(&stage.policy),
-                    overridden: overridden.map(|(_, snapshot)| snapshot.clone()),
-                }
-            })
+            .map(|(config, stage)| self.stage(config.name.clone(), &stage.policy))
             .collect()
+    }
+
+    fn stage(&self, name: String, policy: &AnyPolicy) -> StageSnapshot {
+        let whole = policy.name();
+        let overridden = self.overrides.0.iter().find(|(name, _)| name == whole);
+        StageSnapshot {
+            name,
+            policy: Arc::clone(whole),
+            kind: policy.kind(),
+            snapshot: look(policy),
+            overridden: overridden.map(|(_, snapshot)| snapshot.clone()),
+        }
     }
 
     fn keys(&self, per: String, config: &[StageConfig], keyed: &Keyed<Stages>) -> KeysSnapshot {
