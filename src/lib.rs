@@ -91,6 +91,8 @@ pub use crate::{
 pub use crate::edges::axum;
 #[cfg(feature = "http")]
 pub use crate::edges::http;
+#[cfg(feature = "metrics")]
+pub use crate::edges::metrics::{Metrics, Publishing};
 #[cfg(feature = "reqwest")]
 pub use crate::edges::reqwest;
 #[cfg(feature = "watch")]

@@ -10,6 +10,7 @@ use crate::{
     vocabulary::{
         clock::{Clock, Now, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
+        meter::{Counter, Metered},
         outcome::{Abandoned, Outcome},
         rejected::{Reason, Rejected},
         settings::ConfigError,
@@ -67,6 +68,7 @@ impl TimeoutConfig {
             clock,
             limit,
             observers: Observers::default(),
+            meter: Metered::default(),
         })))
     }
 
@@ -100,6 +102,18 @@ struct Shared {
     /// Nanoseconds.
     limit: AtomicU64,
     observers: Observers,
+    meter: Metered<TimeoutMeter>,
+}
+
+/// What a timeout counts, or those of all keys, once somebody asks for it. Alone on its cache lines: calls write here.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct TimeoutMeter {
+    /// Calls that ended within the limit, whatever their results.
+    pub(crate) completed: Counter,
+    pub(crate) timed_out: Counter,
+    /// Calls that ended without a result for another reason.
+    pub(crate) dropped: Counter,
 }
 
 impl Timeout {
@@ -138,6 +152,22 @@ impl Timeout {
         self.0.observers.add(observer);
     }
 
+    /// What gives it back for as long as somebody else has it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn weakly(&self) -> impl Fn() -> Option<Self> + Clone + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
+    /// Counts from now on, by `meter` or by one of its own.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn begin_counting(&self, meter: Option<&Arc<TimeoutMeter>>) -> Arc<TimeoutMeter> {
+        match meter {
+            Some(meter) => self.0.meter.begin(meter),
+            None => self.0.meter.begin_own(),
+        }
+    }
+
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Timeout, &self.0.name, what);
@@ -152,6 +182,7 @@ impl PerKey for Timeout {
             clock: shared.clock.clone(),
             limit: AtomicU64::new(shared.limit.load(Ordering::Relaxed)),
             observers: shared.observers.copied(),
+            meter: shared.meter.shared(),
         }))
     }
 
@@ -250,6 +281,9 @@ impl Policy for Timeout {
             return Expired::NotYet;
         }
         pass.phase = Phase::Out;
+        if let Some(meter) = self.0.meter.get() {
+            meter.timed_out.add();
+        }
         let limit = Duration::from_nanos(pass.limit);
         let rejected = Rejected::new(Arc::clone(&self.0.name), Reason::TimedOut { limit });
         self.tell(|| What::Rejected(rejected.clone()));
@@ -261,6 +295,11 @@ impl Policy for Timeout {
         if outcome.is_deferred() && outcome.is_timed() && pass.phase != Phase::Out {
             return Next::Hold;
         }
+        if let Some(meter) = self.0.meter.get()
+            && pass.phase != Phase::Out
+        {
+            meter.completed.add();
+        }
         pass.phase = Phase::Out;
         Next::Done
     }
@@ -268,6 +307,9 @@ impl Policy for Timeout {
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
         if pass.phase != Phase::Out {
             pass.phase = Phase::Out;
+            if let Some(meter) = self.0.meter.get() {
+                meter.dropped.add();
+            }
             self.tell(|| What::Abandoned(why));
         }
     }

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod meter;
 pub(crate) mod outcome;
 pub(crate) mod predicate;
 pub(crate) mod random;

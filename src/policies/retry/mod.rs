@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config.rs` | settings, and which are refused |
 //! | `budget.rs` | how many retries the calls of the last while pay for |
+//! | `meter.rs` | what it counts for whoever exports it |
 //! | `step.rs` | the retry as a step machine around a call |
 //! | `../backoff.rs` | how long to wait |
 
@@ -11,21 +12,23 @@ mod budget;
 mod config;
 #[cfg(all(test, buttress_loom))]
 mod loom;
+pub(crate) mod meter;
 mod step;
 
 use std::{fmt, sync::Arc};
 
-use self::config::Settings;
 pub use self::{
     budget::{RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot},
     config::{BudgetChoice, RetryConfig},
     step::RetryPass,
 };
+use self::{config::Settings, meter::RetryMeter};
 use crate::{
     policies::per_key::{PerKey, is_only_handle, keyed_name},
     vocabulary::{
         clock::{Clock, Timestamp},
         event::{Observer, Observers, PolicyKind, What},
+        meter::Metered,
         settings::ConfigError,
         sync::{AtomicU32, Mutex, Ordering, lock},
     },
@@ -50,6 +53,7 @@ struct Shared {
     name: Arc<str>,
     clock: Clock,
     observers: Observers,
+    meter: Metered<RetryMeter>,
     /// The newest settings, as [`newest_word`] packs them.
     newest: AtomicU32,
     /// The settings since it was built, up to the last 65 536: a call looks up, at its first failure, the ones
@@ -68,6 +72,7 @@ impl Retry {
             name: Arc::from(name),
             clock,
             observers: Observers::default(),
+            meter: Metered::default(),
             newest: AtomicU32::new(newest_word(0, &settings)),
             settings: Mutex::new(vec![Arc::new(settings)]),
             budget,
@@ -141,6 +146,22 @@ impl Retry {
         self.0.observers.add(observer);
     }
 
+    /// What gives it back for as long as somebody else has it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn weakly(&self) -> impl Fn() -> Option<Self> + Clone + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
+    /// Counts from now on, by `meter` or by one of its own.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn begin_counting(&self, meter: Option<&Arc<RetryMeter>>) -> Arc<RetryMeter> {
+        match meter {
+            Some(meter) => self.0.meter.begin(meter),
+            None => self.0.meter.begin_own(),
+        }
+    }
+
     fn is_budgeted(&self) -> bool {
         self.0.newest.load(Ordering::Acquire) & BUDGETED != 0
     }
@@ -183,6 +204,7 @@ impl PerKey for Retry {
             name: keyed_name(&shared.name, key),
             clock: shared.clock.clone(),
             observers: shared.observers.copied(),
+            meter: shared.meter.shared(),
             newest: AtomicU32::new(newest_word(0, &settings)),
             settings: Mutex::new(vec![settings]),
             budget,
