@@ -95,6 +95,8 @@ pub use crate::edges::http;
 pub use crate::edges::metrics::{Metrics, Publishing};
 #[cfg(feature = "reqwest")]
 pub use crate::edges::reqwest;
+#[cfg(feature = "tracing")]
+pub use crate::edges::tracing::{AttemptSpanLayer, CallSpanLayer, SpanFuture, SpanService, TracingObserver};
 #[cfg(feature = "watch")]
 pub use crate::edges::watch::{Watch, WatchError};
 

@@ -8,5 +8,7 @@ pub mod http;
 pub(crate) mod metrics;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
+#[cfg(feature = "tracing")]
+pub(crate) mod tracing;
 #[cfg(feature = "watch")]
 pub(crate) mod watch;

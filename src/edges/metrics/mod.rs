@@ -69,7 +69,7 @@ use crate::{
 ///
 /// The labels are the policy's kind and name and words from short lists. Policies of the same kind and name are one
 /// series each: their counts are added up. So are those of all keys of a keyed policy, under the name of the one that they
-/// are made from: a key never becomes a label.
+/// are made from: a key never becomes a label, and the handle of one key counts with the others.
 ///
 /// Handles are not kept alive by this. What is gone goes on with its last counts, and its gauges go to zero. A registry
 /// is kept, and its stacks are looked up each time, new ones too.

@@ -112,8 +112,10 @@ impl Machine {
 
     /// Lets calls be timed from the next on, so that they can be counted by how long they take.
     pub(super) fn begin_counting(&mut self, gate: &Gate) {
-        self.counts = true;
-        self.publish(gate);
+        if !self.counts {
+            self.counts = true;
+            self.publish(gate);
+        }
     }
 
     /// When to look for due changes without being asked, where the settings want that.

@@ -99,12 +99,14 @@ struct Shared {
     name: Arc<str>,
     clock: Clock,
     observers: Observers,
-    meter: Metered<CircuitBreakerMeter>,
+    /// That of all keys, so that it takes one pointer of each. A call comes here only where the gate says that calls are
+    /// timed.
+    meter: Arc<Metered<CircuitBreakerMeter>>,
 }
 
 impl CircuitBreaker {
     fn new(name: &str, settings: Settings, clock: Clock) -> Self {
-        let (observers, meter) = (Observers::default(), Metered::default());
+        let (observers, meter) = (Observers::default(), Arc::default());
         Self::assemble(Arc::from(name), Arc::new(settings), clock, observers, meter)
     }
 
@@ -113,7 +115,7 @@ impl CircuitBreaker {
         settings: Arc<Settings>,
         clock: Clock,
         observers: Observers,
-        meter: Metered<CircuitBreakerMeter>,
+        meter: Arc<Metered<CircuitBreakerMeter>>,
     ) -> Self {
         let gate = Gate::new();
         let machine = Machine::new(settings, meter.get().is_some(), &gate, clock.now());
@@ -448,14 +450,11 @@ impl CircuitBreaker {
         &self,
         meter: Option<&Arc<CircuitBreakerMeter>>,
     ) -> Arc<CircuitBreakerMeter> {
-        let known = self.0.meter.get().is_some();
         let meter = match meter {
             Some(meter) => self.0.meter.begin(meter),
             None => self.0.meter.begin_own(),
         };
-        if !known {
-            lock(&self.0.machine).begin_counting(&self.0.gate);
-        }
+        lock(&self.0.machine).begin_counting(&self.0.gate);
         meter
     }
 
@@ -476,7 +475,7 @@ impl PerKey for CircuitBreaker {
             settings,
             shared.clock.clone(),
             shared.observers.copied(),
-            shared.meter.shared(),
+            Arc::clone(&shared.meter),
         )
     }
 
