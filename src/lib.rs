@@ -9,7 +9,8 @@
 //!   must be able to do, and [`AdaptLayer`] makes one that can.
 //! - [`Outcome`], [`Predicate`] and [`Rules`] say what a result counts as; an [`Exchange`] says what requests and responses
 //!   mean.
-//! - [`Event`]s tell an [`Observer`] what happens.
+//! - [`Event`]s tell an [`Observer`] what happens. `Metrics` publishes counts (feature `metrics`), and `TracingObserver` logs
+//!   (feature `tracing`); both features are on by default.
 //!
 //! # How it is built
 //!

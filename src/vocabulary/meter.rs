@@ -95,7 +95,7 @@ const STEPS: u64 = 1 << STEPS_LOG;
 const FIRST_LOG: u32 = 10;
 /// From two to this many nanoseconds on there is one bucket.
 const LAST_LOG: u32 = 37;
-pub(crate) const BUCKETS: usize = (LAST_LOG - FIRST_LOG) as usize * STEPS as usize + 2;
+pub(crate) const BUCKETS: usize = (((LAST_LOG - FIRST_LOG) as usize) << STEPS_LOG) + 2;
 
 impl Default for Histogram {
     fn default() -> Self {

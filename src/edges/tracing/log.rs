@@ -123,7 +123,7 @@ impl TracingObserver {
                 tracing::warn!(target: "buttress", %policy, name, %from, %to, cause, "circuit breaker opened");
             }
             _ => {
-                tracing::info!(target: "buttress", %policy, name, %from, %to, "circuit breaker changed state")
+                tracing::info!(target: "buttress", %policy, name, %from, %to, "circuit breaker changed state");
             }
         }
         if matches!(to, State::Closed | State::Disabled | State::MetricsOnly)
@@ -182,7 +182,7 @@ impl Observer for TracingObserver {
             }
             What::Queued => tracing::trace!(target: "buttress", %policy, name, "call waits for a slot"),
             What::Abandoned(why) => {
-                tracing::trace!(target: "buttress", %policy, name, ?why, "call abandoned")
+                tracing::trace!(target: "buttress", %policy, name, ?why, "call abandoned");
             }
             // One for each call: a log is no place for it.
             What::Recorded { .. } => {}

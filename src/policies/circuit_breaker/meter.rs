@@ -56,6 +56,7 @@ impl CircuitBreakerMeter {
     }
 
     /// Transitions to this state.
+    #[cfg(feature = "metrics")]
     pub(crate) fn transitions(&self, to: State) -> u64 {
         self.transitions[place_of(to)].read()
     }
