@@ -22,8 +22,8 @@ use std::{
 };
 
 use buttress::{
-    BulkheadConfig, CircuitBreakerConfig, KeyedConfig, Metrics, Registry, RetryConfig, Settings, StackConfig,
-    TimeoutConfig,
+    BulkheadConfig, CircuitBreakerConfig, Clock, KeyedConfig, Metrics, Registry, RetryConfig, Settings,
+    StackConfig, TimeoutConfig,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
@@ -69,12 +69,12 @@ async fn sick(call: u64, millis: u64) -> Result<(), io::Error> {
 async fn load(registry: Registry) -> Result<(), Box<dyn Error + Send + Sync>> {
     let (payments, tenants) = (registry.stack("payments")?, registry.keyed_stack("tenants")?);
     let calls = Arc::new(AtomicU64::new(0));
-    let began = tokio::time::Instant::now();
+    let began = Clock::tokio().now();
     for round in 0.. {
         for _ in 0..20 {
             let (payments, calls) = (payments.clone(), Arc::clone(&calls));
             tokio::spawn(async move {
-                let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(0);
+                let millis = u64::try_from(Clock::tokio().now().since(began).as_millis()).unwrap_or(0);
                 let call = || sick(calls.fetch_add(1, Ordering::Relaxed), millis);
                 // What became of it is in the metrics.
                 let _ = payments.run(call).await;

@@ -23,6 +23,9 @@ use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan
 
 type Fields = BTreeMap<String, String>;
 
+/// Name, the name of what is around it, and fields.
+type Span = (&'static str, Option<&'static str>, Fields);
+
 #[derive(Default)]
 struct Read(Fields);
 
@@ -40,7 +43,7 @@ impl Visit for Read {
 #[derive(Clone, Default)]
 struct Seen {
     lines: Arc<Mutex<Vec<(Level, Fields)>>>,
-    spans: Arc<Mutex<Vec<(&'static str, Option<&'static str>, Fields)>>>,
+    spans: Arc<Mutex<Vec<Span>>>,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Seen {
@@ -233,9 +236,7 @@ async fn a_call_has_a_span_and_each_attempt_one_within() {
         .collect();
     assert_eq!(attempts, [("1", "failure"), ("2", "failure"), ("3", "success")]);
     let spans = seen.spans.lock().unwrap();
-    let within = |(name, parent, _): &(&str, Option<&str>, Fields)| {
-        *name != "buttress.attempt" || *parent == Some("buttress.call")
-    };
+    let within = |(name, parent, _): &Span| *name != "buttress.attempt" || *parent == Some("buttress.call");
     assert!(spans.iter().all(within));
 }
 
