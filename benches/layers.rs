@@ -24,8 +24,8 @@ use std::{
 };
 
 use buttress::{
-    BoxError, Bulkhead, BulkheadLayer, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer, Retry,
-    RetryLayer, Stack, Timeout, TimeoutLayer,
+    BoxError, Bulkhead, BulkheadLayer, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer, Metrics,
+    Retry, RetryLayer, Stack, Timeout, TimeoutLayer,
 };
 use tower::{Service, ServiceBuilder, limit::ConcurrencyLimitLayer, retry::budget::Budget};
 
@@ -206,6 +206,42 @@ where
     ServiceBuilder::new().layer(stack).service(inner)
 }
 
+/// The same, counting for metrics.
+fn walked_counting() -> impl Service<u64> + 'static {
+    let stack = Stack::builder()
+        .retry(Retry::with_defaults("bench").unwrap())
+        .circuit_breaker(breaker())
+        .timeout(Timeout::with_defaults("bench").unwrap())
+        .bulkhead(Bulkhead::with_defaults("bench").unwrap())
+        .build()
+        .unwrap();
+    drop(Metrics::new().stack(&stack));
+    ServiceBuilder::new().layer(stack).service(Echo)
+}
+
+/// One policy after another counts.
+fn counting(kind: &str) -> impl Service<u64> + 'static {
+    let retry = Retry::with_defaults("bench").unwrap();
+    let breaker = breaker();
+    let timeout = Timeout::with_defaults("bench").unwrap();
+    let bulkhead = Bulkhead::with_defaults("bench").unwrap();
+    let metrics = Metrics::new();
+    drop(match kind {
+        "retry" => metrics.retry(&retry),
+        "breaker" => metrics.circuit_breaker(&breaker),
+        "timeout" => metrics.timeout(&timeout),
+        _ => metrics.bulkhead(&bulkhead),
+    });
+    let stack = Stack::builder()
+        .retry(retry)
+        .circuit_breaker(breaker)
+        .timeout(timeout)
+        .bulkhead(bulkhead)
+        .build()
+        .unwrap();
+    ServiceBuilder::new().layer(stack).service(Echo)
+}
+
 fn tower_three<S>(inner: S, budget: bool) -> Box<dyn FnMut(u64) -> Duration>
 where
     S: Service<u64, Response = u64, Error = BoxError> + Clone + Send + 'static,
@@ -305,6 +341,11 @@ fn main() {
         ),
         row("ready", "buttress static stack of four", four(Echo)),
         row("ready", "buttress run-time stack of four", walked(Echo)),
+        row("ready", "the same, metrics on", walked_counting()),
+        row("ready", "the same, metrics on for retry", counting("retry")),
+        row("ready", "the same, metrics on for breaker", counting("breaker")),
+        row("ready", "the same, metrics on for timeout", counting("timeout")),
+        row("ready", "the same, metrics on for bulkhead", counting("bulkhead")),
         row(
             "ready",
             "tower timeout",

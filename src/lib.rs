@@ -9,7 +9,8 @@
 //!   must be able to do, and [`AdaptLayer`] makes one that can.
 //! - [`Outcome`], [`Predicate`] and [`Rules`] say what a result counts as; an [`Exchange`] says what requests and responses
 //!   mean.
-//! - [`Event`]s tell an [`Observer`] what happens.
+//! - [`Event`]s tell an [`Observer`] what happens. `Metrics` publishes counts (feature `metrics`), and `TracingObserver` logs
+//!   (feature `tracing`); both features are on by default.
 //!
 //! # How it is built
 //!
@@ -105,8 +106,12 @@ pub use crate::edges::axum;
 pub use crate::edges::config;
 #[cfg(feature = "http")]
 pub use crate::edges::http;
+#[cfg(feature = "metrics")]
+pub use crate::edges::metrics::{Metrics, Publishing};
 #[cfg(feature = "reqwest")]
 pub use crate::edges::reqwest;
+#[cfg(feature = "tracing")]
+pub use crate::edges::tracing::{AttemptSpanLayer, CallSpanLayer, SpanFuture, SpanService, TracingObserver};
 #[cfg(feature = "watch")]
 pub use crate::edges::watch::{Watch, WatchError};
 

@@ -11,7 +11,7 @@ use std::{
 use allocation_counter::measure;
 use buttress::{
     Bulkhead, BulkheadConfig, BulkheadLayer, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer,
-    Error, Retry, RetryLayer, Stack, Timeout, TimeoutLayer,
+    Error, Metrics, Retry, RetryLayer, Stack, Timeout, TimeoutLayer,
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
@@ -224,6 +224,46 @@ allocates_nothing! {
         .bulkhead(bulkhead())
         .build()
         .unwrap(),
+}
+
+/// The same, counting for metrics.
+fn counted<R, A>(stack: Stack<R, A>) -> Stack<R, A> {
+    drop(Metrics::new().stack(&stack));
+    stack
+}
+
+allocates_nothing! {
+    a_stack_of_four_that_counts_for_metrics_allocates_nothing: counted(
+        Stack::builder()
+            .retry(retry())
+            .circuit_breaker(counting())
+            .timeout(timeout())
+            .bulkhead(bulkhead())
+            .build()
+            .unwrap(),
+    ),
+    a_stack_with_a_time_window_that_counts_for_metrics_allocates_nothing: counted(
+        Stack::builder()
+            .circuit_breaker(timing())
+            .retry(retry())
+            .bulkhead(bulkhead())
+            .timeout(timeout())
+            .build()
+            .unwrap(),
+    ),
+}
+
+#[test]
+fn a_rejection_that_is_counted_for_metrics_allocates_nothing() {
+    let breaker = counting();
+    breaker.force_open();
+    let stack = Stack::builder()
+        .retry(retry())
+        .circuit_breaker(breaker)
+        .timeout(timeout())
+        .bulkhead(bulkhead());
+    let stack = counted(stack.build().unwrap());
+    assert_eq!(allocations(stack.layer(Fails), is_rejected), 0);
 }
 
 #[test]

@@ -8,8 +8,12 @@ pub mod axum;
 pub mod config;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "metrics")]
+pub(crate) mod metrics;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
+#[cfg(feature = "tracing")]
+pub(crate) mod tracing;
 #[cfg(feature = "watch")]
 pub(crate) mod watch;
 

@@ -12,6 +12,7 @@ use crate::{
         event::{Observer, Observers, PolicyKind, What},
         event_kind::EventKind,
         events::{Events, Subscribe, WeakObserver},
+        meter::{Counter, Metered},
         outcome::{Abandoned, Outcome, Verdict},
         predicate::{Match, Predicate},
     },
@@ -32,6 +33,19 @@ struct Shared {
     on: Predicate,
     clock: Clock,
     observers: Observers,
+    meter: Metered<FallbackMeter>,
+}
+
+/// What a fallback counts, or those of all keys, once somebody asks for it. Alone on its cache lines: calls write here.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct FallbackMeter {
+    /// Results that it let pass.
+    pub(crate) passed: Counter,
+    /// Results that it answered for.
+    pub(crate) answered: Counter,
+    /// Calls that ended without a result.
+    pub(crate) dropped: Counter,
 }
 
 impl Fallback {
@@ -50,6 +64,7 @@ impl Fallback {
             on,
             clock,
             observers: Observers::default(),
+            meter: Metered::default(),
         }))
     }
 
@@ -75,6 +90,22 @@ impl Fallback {
     pub fn subscribe(&self, to: impl Into<Subscribe>) -> Events {
         Events::of(&self.0, |shared| &shared.observers, to.into())
     }
+
+    /// What gives it back for as long as somebody else has it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn weakly(&self) -> impl Fn() -> Option<Self> + Clone + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
+    /// Counts from now on, by `meter` or by one of its own.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn begin_counting(&self, meter: Option<&Arc<FallbackMeter>>) -> Arc<FallbackMeter> {
+        match meter {
+            Some(meter) => self.0.meter.begin(meter),
+            None => self.0.meter.begin_own(),
+        }
+    }
 }
 
 fn went_wrong(outcome: &Outcome<'_>) -> bool {
@@ -89,6 +120,7 @@ impl PerKey for Fallback {
             on: shared.on.clone(),
             clock: shared.clock.clone(),
             observers: shared.observers.copied(),
+            meter: shared.meter.shared(),
         }))
     }
 
@@ -144,7 +176,15 @@ impl Policy for Fallback {
 
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
         // The answer itself comes by here too, and is not answered for again.
-        if !std::mem::take(&mut pass.inside) || !self.answers_for(outcome) {
+        if !std::mem::take(&mut pass.inside) {
+            return Next::Done;
+        }
+        let answers = self.answers_for(outcome);
+        if let Some(meter) = self.0.meter.get() {
+            let counter = if answers { &meter.answered } else { &meter.passed };
+            counter.add();
+        }
+        if !answers {
             return Next::Done;
         }
         self.0
@@ -159,6 +199,10 @@ impl Policy for Fallback {
     }
 
     fn abandon(&self, pass: &mut Self::Pass, _why: Abandoned) {
-        pass.inside = false;
+        if std::mem::take(&mut pass.inside)
+            && let Some(meter) = self.0.meter.get()
+        {
+            meter.dropped.add();
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         event::{Observer, Observers, PolicyKind, What},
         event_kind::EventKind,
         events::{Events, Subscribe, WeakObserver},
+        meter::{Counter, Metered},
         outcome::{Abandoned, Outcome},
         rejected::{Reason, Rejected},
         settings::ConfigError,
@@ -81,6 +82,7 @@ impl TimeoutConfig {
             limit,
             timed_out,
             observers: Observers::default(),
+            meter: Metered::default(),
         })))
     }
 
@@ -119,6 +121,18 @@ struct Shared {
     limit: AtomicU64,
     timed_out: AtomicU64,
     observers: Observers,
+    meter: Metered<TimeoutMeter>,
+}
+
+/// What a timeout counts, or those of all keys, once somebody asks for it. Alone on its cache lines: calls write here.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct TimeoutMeter {
+    /// Calls that ended within the limit, whatever their results.
+    pub(crate) completed: Counter,
+    pub(crate) timed_out: Counter,
+    /// Calls that ended without a result for another reason.
+    pub(crate) dropped: Counter,
 }
 
 /// A timeout at one moment.
@@ -185,6 +199,22 @@ impl Timeout {
         Events::of(&self.0, |shared| &shared.observers, to.into())
     }
 
+    /// What gives it back for as long as somebody else has it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn weakly(&self) -> impl Fn() -> Option<Self> + Clone + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
+    /// Counts from now on, by `meter` or by one of its own.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn begin_counting(&self, meter: Option<&Arc<TimeoutMeter>>) -> Arc<TimeoutMeter> {
+        match meter {
+            Some(meter) => self.0.meter.begin(meter),
+            None => self.0.meter.begin_own(),
+        }
+    }
+
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0.observers.tell(PolicyKind::Timeout, &self.0.name, what);
@@ -208,6 +238,7 @@ impl PerKey for Timeout {
             limit: AtomicU64::new(shared.limit.load(Ordering::Relaxed)),
             timed_out: AtomicU64::new(0),
             observers: shared.observers.copied(),
+            meter: shared.meter.shared(),
         }))
     }
 
@@ -323,6 +354,9 @@ impl Policy for Timeout {
             return Expired::NotYet;
         }
         pass.phase = Phase::Out;
+        if let Some(meter) = self.0.meter.get() {
+            meter.timed_out.add();
+        }
         let limit = Duration::from_nanos(pass.limit);
         self.0.timed_out.fetch_add(1, Ordering::Relaxed);
         let rejected = Rejected::new(Arc::clone(&self.0.name), Reason::TimedOut { limit });
@@ -335,6 +369,11 @@ impl Policy for Timeout {
         if outcome.is_deferred() && outcome.is_timed() && pass.phase != Phase::Out {
             return Next::Hold;
         }
+        if let Some(meter) = self.0.meter.get()
+            && pass.phase != Phase::Out
+        {
+            meter.completed.add();
+        }
         pass.phase = Phase::Out;
         Next::Done
     }
@@ -342,6 +381,9 @@ impl Policy for Timeout {
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
         if pass.phase != Phase::Out {
             pass.phase = Phase::Out;
+            if let Some(meter) = self.0.meter.get() {
+                meter.dropped.add();
+            }
             self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod event_kind;
 pub(crate) mod events;
 #[cfg(feature = "serde")]
 pub(crate) mod json;
+pub(crate) mod meter;
 pub(crate) mod nearest;
 pub(crate) mod outcome;
 pub(crate) mod predicate;

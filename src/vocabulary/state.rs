@@ -27,6 +27,16 @@ pub enum State {
 }
 
 impl State {
+    /// Each of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Closed,
+        Self::Open,
+        Self::HalfOpen,
+        Self::ForcedOpen,
+        Self::Disabled,
+        Self::MetricsOnly,
+    ];
+
     /// Its word, as in settings and in JSON: `half_open`.
     pub const fn word(self) -> &'static str {
         match self {

@@ -103,7 +103,7 @@ struct Entry<P> {
 }
 
 /// Keyed policies at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeyedSnapshot {
@@ -194,6 +194,27 @@ impl<P: PerKey> Keyed<P> {
             );
         }
         all
+    }
+
+    /// What gives it back for as long as somebody else has it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn weakly(&self) -> impl Fn() -> Option<Self> + Clone + Send + Sync + use<P> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
+    /// Goes through the policies of all keys, and that of those which find no place. No lock is held meanwhile, and few
+    /// keys are kept from being forgotten at a time.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(P)) {
+        for shard in &self.0.shards {
+            let policies: Vec<P> = {
+                let part = shard.read();
+                part.entries.iter().map(|entry| entry.policy.clone()).collect()
+            };
+            policies.into_iter().for_each(&mut visit);
+        }
+        visit(self.newest_overflow());
     }
 
     /// The policy that keys share for which there is no place.

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use super::{Loader, Registry, Shared, State, housekeeping::House, observe::Watch};
@@ -124,6 +127,7 @@ impl RegistryBuilder {
             observers,
             generation: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
             turn: Mutex::default(),
             state: Mutex::new(State {
                 settings: Arc::new(Settings::default()),

@@ -26,10 +26,11 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+pub(crate) use self::stack::Policies;
 pub use self::{
     builder::RegistryBuilder,
     command::{CommandError, Commanded},
@@ -39,12 +40,7 @@ pub use self::{
         StageSnapshot,
     },
 };
-use self::{
-    command::Overrides,
-    housekeeping::House,
-    observe::Watch,
-    stack::{Named, Policies},
-};
+use self::{command::Overrides, housekeeping::House, observe::Watch, stack::Named};
 use crate::{
     composition::{
         keyed::KeyedStack,
@@ -94,6 +90,8 @@ struct Shared {
     observers: Observers,
     generation: AtomicU64,
     failures: AtomicU64,
+    /// Whether the last settings were wrong.
+    failing: AtomicBool,
     /// Who holds it gives the stacks other settings. It is held while observers of policies run; the state is not.
     turn: Mutex<()>,
     state: Mutex<State>,
@@ -228,6 +226,22 @@ impl Registry {
     /// How many settings it was to take that were wrong.
     pub fn failed_reloads(&self) -> u64 {
         self.0.failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last settings that it was to take were wrong, so that those in force are older.
+    pub fn is_failing(&self) -> bool {
+        self.0.failing.load(Ordering::Relaxed)
+    }
+
+    /// The policies of all stacks, in the order of the stacks' names.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn policies(&self) -> Vec<Policies> {
+        let state = self.state();
+        state
+            .stacks
+            .values()
+            .map(|named| named.policies().clone())
+            .collect()
     }
 
     /// The predicates that names in settings stand for.

@@ -82,6 +82,7 @@ impl Registry {
 
     fn fail(&self, errors: &ConfigErrors) {
         self.0.failures.fetch_add(1, Ordering::Relaxed);
+        self.0.failing.store(true, Ordering::Relaxed);
         self.tell(
             &self.0.name,
             What::ReloadFailed {
@@ -121,6 +122,7 @@ impl Registry {
             state.stacks = stacks;
             state.settings = Arc::new(settings);
             reload.generation = self.0.generation.fetch_add(1, Ordering::Relaxed) + 1;
+            self.0.failing.store(false, Ordering::Relaxed);
             reload
         };
         for name in &reload.restacked {

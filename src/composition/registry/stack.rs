@@ -24,7 +24,7 @@ pub(super) struct Named {
 
 /// Its policies.
 #[derive(Clone)]
-pub(super) enum Policies {
+pub(crate) enum Policies {
     /// All calls share them.
     One(Stages),
     /// Each key has its own.
@@ -144,8 +144,9 @@ impl Named {
                 if let Some(next) = plan.next(&each, None)? {
                     each.supersede(&next);
                 }
+                let each = each.newest();
                 for (key, stages) in keyed.all_entries() {
-                    if let Some(next) = plan.next(&stages, Some(&key))? {
+                    if let Some(next) = plan.next(&stages, Some((&key, &each)))? {
                         stages.supersede(&next);
                     }
                 }
@@ -207,28 +208,37 @@ impl Plan<'_> {
     }
 
     /// The stages under the new settings, with the policies of `stages` where these stay. `None`: they are the same
-    /// list, and its policies took their settings in place.
-    fn next(&self, stages: &Stages, key: Option<&str>) -> Result<Option<Stages>, ConfigError> {
+    /// list, and its policies took their settings in place. `of`: a key, and the stages that its own are made from, which
+    /// have the new settings.
+    fn next(&self, stages: &Stages, of: Option<(&str, &Stages)>) -> Result<Option<Stages>, ConfigError> {
+        let find = |stages: &Stages, name: &str, stage: &StageConfig| {
+            let mut policies = stages.list().iter().map(|known| &known.policy);
+            policies
+                .find(|known| **known.name() == *name && known.kind() == stage.policy.kind())
+                .cloned()
+        };
         let mut next = Vec::new();
         for stage in &self.new.stages {
-            let mut name = policy_name(self.name, stage);
-            if let Some(key) = key {
-                name = keyed_name(&name, key).to_string();
-            }
-            let known = stages
-                .list()
-                .iter()
-                .find(|known| **known.policy.name() == *name && known.policy.kind() == stage.policy.kind());
+            let plain = policy_name(self.name, stage);
+            let name = match of {
+                Some((key, _)) => keyed_name(&plain, key),
+                None => plain.as_str().into(),
+            };
+            let known = find(stages, &name, stage);
             let policy = match known {
                 Some(known) => {
                     if self.before(stage).is_none_or(|old| old.policy != stage.policy) {
-                        reconfigure(&known.policy, self.around.timed(&stage.policy))?;
+                        reconfigure(&known, self.around.timed(&stage.policy))?;
                     }
-                    known.policy.clone()
+                    known
                 }
-                None => match key {
+                None => match of {
                     None => self.around.make(self.name, stage)?,
-                    Some(key) => self.around.make(self.name, stage)?.for_key(key),
+                    // Made from what other keys' are, it shares with them what they share.
+                    Some((key, each)) => match find(each, &plain, stage) {
+                        Some(each) => each.for_key(key),
+                        None => self.around.make(self.name, stage)?.for_key(key),
+                    },
                 },
             };
             next.push(Stage {
@@ -240,7 +250,7 @@ impl Plan<'_> {
             return Ok(None);
         }
         let mut name = Arc::from(self.name);
-        if let Some(key) = key {
+        if let Some((key, _)) = of {
             name = keyed_name(&name, key);
         }
         Ok(Some(Stages::reloadable(name, next)))

@@ -21,7 +21,8 @@ pub(super) async fn config(State(admin): State<Admin>) -> Response {
     reply::json(StatusCode::OK, &effective(&admin.0.registry))
 }
 
-/// What is in effect, with the defaults filled in: `generation`, and `stacks` by name.
+/// What is in effect, with the defaults filled in: `generation`, and `stacks` by name; in `origins` where each value came
+/// from, by the path of its keys. What is not there is built in.
 fn effective(registry: &Registry) -> Value {
     let stacks = registry.stacks().into_iter().map(|stack| {
         let mut shown = of_stack(&stack.config);
@@ -30,7 +31,14 @@ fn effective(registry: &Registry) -> Value {
         }
         (stack.name, Value::Object(shown))
     });
-    json!({ "generation": registry.generation(), "stacks": stacks.collect::<Map<_, _>>() })
+    let settings = registry.settings();
+    let origins = settings.origins.iter();
+    let origins = origins.map(|(path, origin)| (path.clone(), origin.to_string().into()));
+    json!({
+        "generation": registry.generation(),
+        "stacks": stacks.collect::<Map<_, _>>(),
+        "origins": origins.collect::<Map<_, _>>(),
+    })
 }
 
 fn of_stack(config: &StackConfig) -> Map<String, Value> {
@@ -85,7 +93,7 @@ fn of_breaker(config: &CircuitBreakerConfig) -> Value {
         "half_open": {
             "probes": config.half_open.probes,
             "max_probe_age_seconds": Seconds(config.half_open.max_probe_age),
-            "max_stay_seconds": config.half_open.max_stay.map(|(stay, _)| Seconds(stay)),
+            "max_stay_seconds": config.half_open.max_stay.map(Seconds),
         },
         "dropped_after_seconds": Seconds(config.dropped_after),
         "initial_state": config.initial_state,

@@ -4,18 +4,20 @@
 //! |---|---|
 //! | `config.rs` | settings, and which are refused |
 //! | `slots.rs` | the slots and the queue for them |
+//! | `meter.rs` | what it counts for whoever exports it |
 //! | `step.rs` | the bulkhead as a step machine around a call |
 
 mod config;
 #[cfg(all(test, buttress_loom))]
 mod loom;
+pub(crate) mod meter;
 mod slots;
 mod step;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use self::{config::BulkheadConfig, step::BulkheadPass};
-use self::{config::check_limit, slots::Slots};
+use self::{config::check_limit, meter::BulkheadMeter, slots::Slots};
 use crate::{
     policies::per_key::{PerKey, is_only_handle, keyed_name},
     vocabulary::{
@@ -23,6 +25,7 @@ use crate::{
         event::{Observer, Observers, PolicyKind, What},
         event_kind::EventKind,
         events::{Events, Subscribe, WeakObserver},
+        meter::Metered,
         rejected::{Reason, Rejected},
         settings::ConfigError,
         sync::{AtomicU32, AtomicU64, Ordering},
@@ -64,6 +67,7 @@ struct Shared {
     name: Arc<str>,
     clock: Clock,
     observers: Observers,
+    meter: Metered<BulkheadMeter>,
 }
 
 /// A bulkhead at one moment.
@@ -113,6 +117,7 @@ impl Bulkhead {
             name: Arc::from(name),
             clock: config.clock,
             observers: Observers::default(),
+            meter: Metered::default(),
         }))
     }
 
@@ -149,6 +154,7 @@ impl Bulkhead {
     /// The rejection, when none is free or others wait for one.
     pub fn try_acquire(&self) -> Result<Slot, Rejected> {
         if self.0.slots.try_acquire() {
+            self.count_admitted();
             return Ok(Slot(self.clone()));
         }
         Err(self.reject(Reason::Full {
@@ -211,9 +217,35 @@ impl Bulkhead {
 
     fn reject(&self, reason: Reason) -> Rejected {
         self.0.rejected.fetch_add(1, Ordering::Relaxed);
+        if let Some(meter) = self.0.meter.get() {
+            meter.count_refusal(&reason);
+        }
         let rejected = Rejected::new(Arc::clone(&self.0.name), reason);
         self.tell_call(EventKind::Rejected, || What::Rejected(rejected.clone()));
         rejected
+    }
+
+    #[inline(always)]
+    fn count_admitted(&self) {
+        if let Some(meter) = self.0.meter.get() {
+            meter.admitted.add();
+        }
+    }
+
+    /// What gives it back for as long as somebody else has it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn weakly(&self) -> impl Fn() -> Option<Self> + Clone + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
+    /// Counts from now on, by `meter` or by one of its own.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn begin_counting(&self, meter: Option<&Arc<BulkheadMeter>>) -> Arc<BulkheadMeter> {
+        match meter {
+            Some(meter) => self.0.meter.begin(meter),
+            None => self.0.meter.begin_own(),
+        }
     }
 
     #[inline(always)]
@@ -241,6 +273,7 @@ impl PerKey for Bulkhead {
             name: keyed_name(&shared.name, key),
             clock: shared.clock.clone(),
             observers: shared.observers.copied(),
+            meter: shared.meter.shared(),
         }))
     }
 

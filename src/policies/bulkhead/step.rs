@@ -71,6 +71,7 @@ impl Policy for Bulkhead {
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         if self.0.slots.try_acquire() {
             pass.phase = Phase::Inside;
+            self.count_admitted();
             return Step::Call;
         }
         let step;
@@ -81,6 +82,7 @@ impl Policy for Bulkhead {
     fn poll_queue(&self, pass: &mut Self::Pass, cx: &mut Context<'_>) -> Poll<()> {
         debug_assert!(matches!(pass.phase, Phase::Queued | Phase::Waiting));
         self.0.slots.poll(pass.ticket, cx).map(|()| {
+            self.count_waited(pass);
             pass.phase = Phase::Inside;
         })
     }
@@ -127,6 +129,9 @@ impl Policy for Bulkhead {
             Phase::Out => return,
             Phase::Queued | Phase::Waiting => {
                 self.0.slots.cancel(pass.ticket);
+                if let Some(meter) = self.0.meter.get() {
+                    meter.dropped.add();
+                }
             }
             Phase::Inside => self.0.slots.release(),
         }
@@ -149,6 +154,7 @@ impl Bulkhead {
         let step = match self.0.slots.arrive(self.0.max_queue.load(Ordering::Relaxed)) {
             Arrival::Admitted => {
                 pass.phase = Phase::Inside;
+                self.count_admitted();
                 Step::Call
             }
             Arrival::Queued(ticket) => {
@@ -164,6 +170,21 @@ impl Bulkhead {
             Arrival::Refused => Step::Refused(self.reject(self.full(true))),
         };
         (pass, step)
+    }
+
+    /// A call got its slot after waiting for it.
+    fn count_waited(&self, pass: &BulkheadPass) {
+        if let Some(meter) = self.0.meter.get() {
+            meter.admitted.add();
+            let waited = match pass.phase {
+                Phase::Waiting => {
+                    let began = Timestamp::from_nanos(pass.deadline.saturating_sub(pass.wait));
+                    self.0.clock.now().since(began)
+                }
+                _ => Duration::ZERO,
+            };
+            meter.waits.record(waited);
+        }
     }
 
     /// Whether a call that finds no free slot may wait for one.

@@ -42,6 +42,8 @@ const STATE_MASK: u64 = 0b111;
 const STEADY: u64 = 1 << 3;
 /// The window is a time window, so that success is still to be counted in the tally.
 const TALLIED: u64 = 1 << 4;
+/// Calls are timed: slow ones are looked at, or calls are counted by how long they take.
+const TIMED: u64 = 1 << 5;
 const TAG_SHIFT: u32 = 8;
 const GENERATION_SHIFT: u32 = 32;
 
@@ -54,6 +56,11 @@ impl Glance {
                 | if tallied { TALLIED } else { 0 }
                 | encode(state),
         )
+    }
+
+    /// The same where calls are timed, or are not.
+    pub(super) fn with_timed(self, timed: bool) -> Self {
+        Self(self.0 & !TIMED | if timed { TIMED } else { 0 })
     }
 
     #[allow(clippy::cast_possible_truncation)]
@@ -81,6 +88,11 @@ impl Glance {
     #[inline]
     pub(super) const fn is_tallied(self) -> bool {
         self.0 & TALLIED != 0
+    }
+
+    #[inline]
+    pub(super) const fn is_timed(self) -> bool {
+        self.0 & TIMED != 0
     }
 
     #[allow(clippy::cast_possible_truncation)]
@@ -249,10 +261,12 @@ mod tests {
             State::MetricsOnly,
         ] {
             let glance = Glance::new(state, 0xDEAD_BEEF, Tag::of_epoch(0xFF_FFFE), true, false);
+            assert!(!glance.is_timed());
+            let glance = glance.with_timed(true);
             assert_eq!(glance.state(), state);
             assert_eq!(glance.generation(), 0xDEAD_BEEF);
             assert_eq!(glance.tag(), Tag::of_epoch(0xFF_FFFE));
-            assert!(glance.is_steady() && !glance.is_tallied());
+            assert!(glance.is_steady() && !glance.is_tallied() && glance.is_timed());
         }
     }
 

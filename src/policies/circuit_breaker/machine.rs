@@ -38,6 +38,8 @@ pub(super) struct Machine {
     cause: Option<OpenCause>,
     /// Judged within the newest bucket, with enough calls: a plain success cannot reach a threshold.
     judged: bool,
+    /// Whether calls are counted by how long they take.
+    counts: bool,
 }
 
 /// A change of state, to be told once the lock is released.
@@ -85,7 +87,7 @@ pub(super) struct View {
 }
 
 impl Machine {
-    pub(super) fn new(settings: Arc<Settings>, gate: &Gate, now: Timestamp) -> Self {
+    pub(super) fn new(settings: Arc<Settings>, counts: bool, gate: &Gate, now: Timestamp) -> Self {
         let initial = settings.initial_state;
         let mut machine = Self {
             settings,
@@ -100,11 +102,21 @@ impl Machine {
             until: Timestamp::MAX,
             cause: None,
             judged: false,
+            counts,
         };
         machine.settings.show(gate);
         machine.enter(initial, Some(OpenCause::Command), gate, now);
         machine.publish(gate);
         machine
+    }
+
+    /// Lets calls be timed from the next on, so that they can be counted by how long they take.
+    #[cfg(feature = "metrics")]
+    pub(super) fn begin_counting(&mut self, gate: &Gate) {
+        if !self.counts {
+            self.counts = true;
+            self.publish(gate);
+        }
     }
 
     /// When to look for due changes without being asked, where the settings want that.
@@ -533,7 +545,9 @@ impl Machine {
             (&self.window, self.state),
             (Window::Time(_), State::Closed | State::MetricsOnly)
         );
-        let glance = Glance::new(self.state, self.generation, self.tag(), self.is_steady(), tallied);
+        let timed = self.counts || gate.slow_after() != u64::MAX;
+        let glance =
+            Glance::new(self.state, self.generation, self.tag(), self.is_steady(), tallied).with_timed(timed);
         let end = match &self.window {
             Window::Time(window) if tallied => window.bucket_end(),
             _ => Timestamp::MAX,

@@ -5,6 +5,7 @@
 //! | `config.rs` | settings, and which are refused |
 //! | `machine.rs` | the states and what leads from one to another, under the lock |
 //! | `window/` | the calls that are looked at |
+//! | `meter.rs` | what it counts for whoever exports it |
 //! | `probes.rs` | the permits of half-open |
 //! | `gate.rs` | what a call knows without the lock |
 //! | `untold.rs` | transitions on their way to the observers |
@@ -18,6 +19,7 @@ mod gate;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 mod machine;
+pub(crate) mod meter;
 mod permit;
 mod probes;
 #[cfg(feature = "config")]
@@ -38,6 +40,7 @@ use self::{
     detail::Seen,
     gate::{Gate, Glance},
     machine::{Admitted, Changes, Machine, Transition},
+    meter::CircuitBreakerMeter,
     untold::Untold,
 };
 pub use self::{
@@ -54,6 +57,7 @@ use crate::{
         event::{Observer, Observers, PolicyKind, What},
         event_kind::EventKind,
         events::{Events, Subscribe, WeakObserver},
+        meter::Metered,
         outcome::{Abandoned, Verdict},
         rejected::{Reason, Rejected},
         settings::ConfigError,
@@ -103,16 +107,26 @@ struct Shared {
     name: Arc<str>,
     clock: Clock,
     observers: Observers,
+    /// That of all keys, so that it takes one pointer of each. A call comes here only where the gate says that calls are
+    /// timed.
+    meter: Arc<Metered<CircuitBreakerMeter>>,
 }
 
 impl CircuitBreaker {
     fn new(name: &str, settings: Settings, clock: Clock) -> Self {
-        Self::assemble(Arc::from(name), Arc::new(settings), clock, Observers::default())
+        let (observers, meter) = (Observers::default(), Arc::default());
+        Self::assemble(Arc::from(name), Arc::new(settings), clock, observers, meter)
     }
 
-    fn assemble(name: Arc<str>, settings: Arc<Settings>, clock: Clock, observers: Observers) -> Self {
+    fn assemble(
+        name: Arc<str>,
+        settings: Arc<Settings>,
+        clock: Clock,
+        observers: Observers,
+        meter: Arc<Metered<CircuitBreakerMeter>>,
+    ) -> Self {
         let gate = Gate::new();
-        let machine = Machine::new(settings, &gate, clock.now());
+        let machine = Machine::new(settings, meter.get().is_some(), &gate, clock.now());
         let breaker = Self(Arc::new(Shared {
             gate,
             machine: Mutex::new(machine),
@@ -120,6 +134,7 @@ impl CircuitBreaker {
             name,
             clock,
             observers,
+            meter,
         }));
         breaker.schedule_tick();
         breaker
@@ -303,7 +318,11 @@ impl CircuitBreaker {
 
     #[inline(always)]
     fn admit(&self) -> Result<Admitted, Rejected> {
-        let glance = self.0.gate.glance();
+        self.admit_at(self.0.gate.glance())
+    }
+
+    #[inline(always)]
+    fn admit_at(&self, glance: Glance) -> Result<Admitted, Rejected> {
         if glance.admits() {
             return Ok(Admitted {
                 generation: glance.generation(),
@@ -330,6 +349,9 @@ impl CircuitBreaker {
 
     fn rejection(&self, reason: Reason, now: &mut Now<'_>) -> Rejected {
         self.0.gate.count_refusal();
+        if let Some(meter) = self.0.meter.get() {
+            meter.count_refusal(&reason);
+        }
         let retry_after = match reason {
             // At the end of the wait itself it still refuses.
             Reason::Open(_) => Some(self.0.gate.until().since(now.get()) + Duration::from_nanos(1)),
@@ -361,7 +383,15 @@ impl CircuitBreaker {
         }
     }
 
-    /// Records a result. `duration` is told when slow calls are looked at.
+    /// Counts a call that ended. `took` is told when calls are timed.
+    #[inline(always)]
+    fn count(&self, verdict: Verdict, took: Option<Duration>) {
+        if let (Some(took), Some(meter)) = (took, self.0.meter.get()) {
+            meter.count(verdict, took);
+        }
+    }
+
+    /// Records a result. `duration` is told when calls are timed.
     #[inline(always)]
     fn settle(&self, admitted: Admitted, verdict: Verdict, duration: Option<Duration>) {
         let gate = &self.0.gate;
@@ -395,8 +425,14 @@ impl CircuitBreaker {
     }
 
     /// Settles a call that ended without a result after it had been pending for `pending` (`None`: it never
-    /// was).
-    fn settle_abandoned(&self, admitted: Admitted, why: Abandoned, pending: Option<Duration>) {
+    /// was). `took` is told when calls are timed.
+    fn settle_abandoned(
+        &self,
+        admitted: Admitted,
+        why: Abandoned,
+        pending: Option<Duration>,
+        took: Option<Duration>,
+    ) {
         let gate = &self.0.gate;
         let verdict = match why {
             Abandoned::TimedOut | Abandoned::Panicked => Verdict::Failure,
@@ -408,6 +444,7 @@ impl CircuitBreaker {
             },
         };
         self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
+        self.count(verdict, took);
         self.settle(admitted, verdict, pending);
     }
 
@@ -427,6 +464,11 @@ impl CircuitBreaker {
             result
         };
         if changes.any() {
+            if let Some(meter) = self.0.meter.get() {
+                for Transition { to, .. } in changes.0.iter().flatten() {
+                    meter.count_transition(*to);
+                }
+            }
             self.schedule_tick();
             self.0.untold.tell(|Transition { from, to, cause }| {
                 self.tell(|| What::Transition { from, to, cause });
@@ -450,6 +492,27 @@ impl CircuitBreaker {
         if let Some(shared) = breaker.upgrade() {
             Self(shared).tick();
         }
+    }
+
+    /// What gives it back for as long as somebody else has it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn weakly(&self) -> impl Fn() -> Option<Self> + Clone + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
+    /// Counts from now on, by `meter` or by one of its own: calls that begin from now on, and all else at once.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn begin_counting(
+        &self,
+        meter: Option<&Arc<CircuitBreakerMeter>>,
+    ) -> Arc<CircuitBreakerMeter> {
+        let meter = match meter {
+            Some(meter) => self.0.meter.begin(meter),
+            None => self.0.meter.begin_own(),
+        };
+        lock(&self.0.machine).begin_counting(&self.0.gate);
+        meter
     }
 
     #[inline(always)]
@@ -477,6 +540,7 @@ impl PerKey for CircuitBreaker {
             settings,
             shared.clock.clone(),
             shared.observers.copied(),
+            Arc::clone(&shared.meter),
         )
     }
 

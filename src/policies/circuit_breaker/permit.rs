@@ -57,6 +57,7 @@ impl Permit {
     /// The call ended so, and took that long.
     pub fn settle_after(mut self, verdict: Verdict, duration: Duration) {
         if let Some(admitted) = self.admitted.take() {
+            self.breaker.count(verdict, Some(duration));
             self.breaker.settle(admitted, verdict, Some(duration));
         }
     }
@@ -74,7 +75,8 @@ impl Drop for Permit {
             } else {
                 Abandoned::Dropped
             };
-            self.breaker.settle_abandoned(admitted, why, Some(self.held()));
+            let held = Some(self.held());
+            self.breaker.settle_abandoned(admitted, why, held, held);
         }
     }
 }

@@ -29,7 +29,7 @@ enum Watch {
     /// It is not inside.
     #[default]
     Out,
-    /// Not at all so far: slow calls are not looked at, and it was never pending.
+    /// Not at all so far: nobody asks for how long it takes, and it was never pending.
     Not,
     /// By the stopwatch, until it is pending or held.
     Stopwatch,
@@ -70,15 +70,17 @@ impl Policy for CircuitBreaker {
 
     #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
-        match self.admit() {
+        let glance = self.0.gate.glance();
+        let timed = glance.is_timed();
+        match self.admit_at(glance) {
             Ok(Admitted { generation, probe }) => {
                 pass.generation = generation;
                 pass.probe = probe;
-                if self.0.gate.slow_after() == u64::MAX {
-                    pass.watch = Watch::Not;
-                } else {
+                if timed {
                     pass.watch = Watch::Stopwatch;
                     pass.began = self.0.clock.start().raw();
+                } else {
+                    pass.watch = Watch::Not;
                 }
                 Step::Call
             }
@@ -107,38 +109,51 @@ impl Policy for CircuitBreaker {
         if outcome.is_deferred() {
             return Next::Hold;
         }
-        let duration = match pass.watch {
-            Watch::Stopwatch => Some(self.0.clock.elapsed(Stopwatch::from_raw(pass.began))),
-            Watch::Clock if self.0.gate.slow_after() != u64::MAX => Some(self.since(pass.began)),
-            _ => None,
-        };
-        pass.watch = Watch::Out;
-        self.settle(pass.admitted(), outcome.verdict(), duration);
+        self.settle_pass(pass, outcome.verdict());
         Next::Done
     }
 
     #[inline(always)]
     fn succeed(&self, pass: &mut Self::Pass) -> Next {
-        if pass.watch != Watch::Not {
-            return self.leave(pass, &Outcome::success());
+        match pass.watch {
+            Watch::Out => {}
+            Watch::Not => {
+                pass.watch = Watch::Out;
+                self.settle(pass.admitted(), Verdict::Success, None);
+            }
+            Watch::Stopwatch | Watch::Clock => self.settle_pass(pass, Verdict::Success),
         }
-        pass.watch = Watch::Out;
-        self.settle(pass.admitted(), Verdict::Success, None);
         Next::Done
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
-        let pending = match std::mem::take(&mut pass.watch) {
+        // One that was never pending: a timer cannot have run out, and a drop says nothing about the service.
+        let (pending, took) = match std::mem::take(&mut pass.watch) {
             Watch::Out => return,
-            // It was never pending: a timer cannot have run out, and a drop says nothing about the service.
-            Watch::Not | Watch::Stopwatch => None,
-            Watch::Clock => Some(self.since(pass.began)),
+            Watch::Not => (None, None),
+            Watch::Stopwatch => (None, Some(self.0.clock.elapsed(Stopwatch::from_raw(pass.began)))),
+            Watch::Clock => {
+                let pending = self.since(pass.began);
+                (Some(pending), self.0.gate.glance().is_timed().then_some(pending))
+            }
         };
-        self.settle_abandoned(pass.admitted(), why, pending);
+        self.settle_abandoned(pass.admitted(), why, pending, took);
     }
 }
 
 impl CircuitBreaker {
+    /// Settles a call that is timed, or was pending.
+    #[inline(never)]
+    fn settle_pass(&self, pass: &mut CircuitBreakerPass, verdict: Verdict) {
+        let took = match std::mem::take(&mut pass.watch) {
+            Watch::Stopwatch => Some(self.0.clock.elapsed(Stopwatch::from_raw(pass.began))),
+            Watch::Clock if self.0.gate.glance().is_timed() => Some(self.since(pass.began)),
+            _ => None,
+        };
+        self.count(verdict, took);
+        self.settle(pass.admitted(), verdict, took);
+    }
+
     fn since(&self, began: u64) -> Duration {
         self.0.clock.now().since(Timestamp::from_nanos(began))
     }

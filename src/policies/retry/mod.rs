@@ -5,6 +5,7 @@
 //! | `config.rs` | settings, and which are refused |
 //! | `budget.rs` | how many retries the calls of the last while pay for |
 //! | `shape.rs` | how settings stand in a file, where that differs |
+//! | `meter.rs` | what it counts for whoever exports it |
 //! | `step.rs` | the retry as a step machine around a call |
 //! | `../backoff.rs` | how long to wait |
 
@@ -12,18 +13,19 @@ mod budget;
 mod config;
 #[cfg(all(test, buttress_loom))]
 mod loom;
+pub(crate) mod meter;
 #[cfg(feature = "config")]
 mod shape;
 mod step;
 
 use std::{fmt, sync::Arc};
 
-use self::config::Settings;
 pub use self::{
     budget::{RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot},
     config::{BudgetChoice, RetryConfig},
     step::RetryPass,
 };
+use self::{config::Settings, meter::RetryMeter};
 use crate::{
     policies::per_key::{PerKey, is_only_handle, keyed_name},
     vocabulary::{
@@ -31,6 +33,7 @@ use crate::{
         event::{Observer, Observers, PolicyKind, What},
         event_kind::EventKind,
         events::{Events, Subscribe, WeakObserver},
+        meter::Metered,
         settings::ConfigError,
         sync::{AtomicU32, Mutex, Ordering, lock},
     },
@@ -55,6 +58,7 @@ struct Shared {
     name: Arc<str>,
     clock: Clock,
     observers: Observers,
+    meter: Metered<RetryMeter>,
     /// The newest settings, as [`newest_word`] packs them.
     newest: AtomicU32,
     /// The settings since it was built, up to the last 65 536: a call looks up, at its first failure, the ones
@@ -84,6 +88,7 @@ impl Retry {
             name: Arc::from(name),
             clock,
             observers: Observers::default(),
+            meter: Metered::default(),
             newest: AtomicU32::new(newest_word(0, &settings)),
             settings: Mutex::new(vec![Arc::new(settings)]),
             budget,
@@ -171,6 +176,22 @@ impl Retry {
         Events::of(&self.0, |shared| &shared.observers, to.into())
     }
 
+    /// What gives it back for as long as somebody else has it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn weakly(&self) -> impl Fn() -> Option<Self> + Clone + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
+    /// Counts from now on, by `meter` or by one of its own.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn begin_counting(&self, meter: Option<&Arc<RetryMeter>>) -> Arc<RetryMeter> {
+        match meter {
+            Some(meter) => self.0.meter.begin(meter),
+            None => self.0.meter.begin_own(),
+        }
+    }
+
     fn is_budgeted(&self) -> bool {
         self.0.newest.load(Ordering::Acquire) & BUDGETED != 0
     }
@@ -221,6 +242,7 @@ impl PerKey for Retry {
             name: keyed_name(&shared.name, key),
             clock: shared.clock.clone(),
             observers: shared.observers.copied(),
+            meter: shared.meter.shared(),
             newest: AtomicU32::new(newest_word(0, &settings)),
             settings: Mutex::new(vec![settings]),
             budget,

@@ -116,6 +116,9 @@ impl Policy for Retry {
         }
         if outcome.advice() == Advice::Stop {
             pass.phase = Phase::Out;
+            if let Some(meter) = self.0.meter.get() {
+                meter.count(outcome.verdict(), pass.attempt);
+            }
             if pass.attempt > 1 || outcome.verdict() == Verdict::Failure {
                 self.tell_final(pass, outcome.verdict());
             }
@@ -128,6 +131,9 @@ impl Policy for Retry {
     fn succeed(&self, pass: &mut Self::Pass) -> Next {
         if pass.phase == Phase::Running && pass.attempt == 1 {
             pass.phase = Phase::Out;
+            if let Some(meter) = self.0.meter.get() {
+                meter.succeeded[0].add();
+            }
             return Next::Done;
         }
         self.leave(pass, &Outcome::success())
@@ -137,6 +143,9 @@ impl Policy for Retry {
         if pass.phase != Phase::Out {
             self.return_unmade(pass);
             pass.phase = Phase::Out;
+            if let Some(meter) = self.0.meter.get() {
+                meter.count_dropped(pass.attempt);
+            }
             self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
         }
     }
@@ -193,11 +202,18 @@ impl Retry {
                 pass.phase = Phase::Waiting;
                 pass.wait_end = now.get().after(wait).as_nanos();
                 pass.previous = settings.backoff.share_of_longest(wait);
+                if let Some(meter) = self.0.meter.get() {
+                    meter.retries.add();
+                }
                 self.tell_call(EventKind::Retrying, || What::Retrying { attempt, after: wait });
                 Next::Again
             }
             Err(why) => {
                 pass.phase = Phase::Out;
+                if let Some(meter) = self.0.meter.get() {
+                    meter.count(outcome.verdict(), pass.attempt);
+                    meter.count_gave_up(why);
+                }
                 self.tell_call(EventKind::GaveUp, || What::GaveUp {
                     attempts: attempt,
                     why,
