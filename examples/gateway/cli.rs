@@ -26,6 +26,8 @@ Usage: cargo run --release --example gateway -- [OPTIONS]
                     With --serve: stop after this time. Such as 500ms, 6s, 2m; at least 3s for a pass.
   --config FILE     The file that the stacks are set up from [default: examples/gateway.toml]
                     An edit is taken while the gateway runs.
+  --admin ADDR      Where the admin page and the metrics are [default: 127.0.0.1:0, any free port]
+  --token TOKEN     Lets the admin page give commands: sixteen characters or more.
   --rate N          Calls per second of the load, 1 to 1000 [default: 200; with --upstream: 20]
   --serve           No script and no load: serve with the stack until Ctrl-C.
   --help            Print this.
@@ -39,12 +41,20 @@ pub(crate) enum Command {
     Compare(Compare),
 }
 
+/// What is there for operators.
+#[derive(Debug)]
+pub(crate) struct Ops {
+    pub(crate) listen: SocketAddr,
+    pub(crate) token: Option<String>,
+}
+
 /// Serving, without a script.
 #[derive(Debug)]
 pub(crate) struct Serve {
     pub(crate) listen: SocketAddr,
     pub(crate) upstream: Option<Authority>,
     pub(crate) config: Option<PathBuf>,
+    pub(crate) ops: Ops,
     /// Until Ctrl-C if `None`.
     pub(crate) length: Option<Duration>,
 }
@@ -55,6 +65,7 @@ pub(crate) struct Compare {
     pub(crate) listen: SocketAddr,
     pub(crate) upstream: Option<Authority>,
     pub(crate) config: Option<PathBuf>,
+    pub(crate) ops: Ops,
     /// Of one pass.
     pub(crate) length: Duration,
     pub(crate) per_second: u32,
@@ -66,21 +77,20 @@ const SHORTEST_PASS: Duration = Duration::from_secs(3);
 /// Reads the command line.
 pub(crate) fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
     let mut listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut ops = Ops { listen, token: None };
     let (mut upstream, mut config, mut length, mut rate, mut serve) = (None, None, None, None, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("help") | Short('h') => return Ok(Command::Help),
             Long("serve") => serve = true,
             Long("listen") => {
-                listen = told("--listen", &parser.value()?.string()?, |value| {
-                    value
-                        .parse()
-                        .map_err(|_| format!("`{value}` is not of the form IP:PORT"))
-                })?;
+                listen = told("--listen", &parser.value()?.string()?, address)?;
             }
             Long("upstream") => {
                 upstream = Some(told("--upstream", &parser.value()?.string()?, origin)?);
             }
+            Long("admin") => ops.listen = told("--admin", &parser.value()?.string()?, address)?,
+            Long("token") => ops.token = Some(parser.value()?.string()?),
             Long("config") => config = Some(PathBuf::from(parser.value()?)),
             Long("for") => length = Some(told("--for", &parser.value()?.string()?, duration)?),
             Long("rate") => rate = Some(told("--rate", &parser.value()?.string()?, per_second)?),
@@ -95,6 +105,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
             listen,
             upstream,
             config,
+            ops,
             length,
         }));
     }
@@ -108,6 +119,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
         listen,
         upstream,
         config,
+        ops,
         length,
         per_second: rate.unwrap_or(usual_rate),
     }))
@@ -119,6 +131,12 @@ fn told<T>(
     read: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<T, lexopt::Error> {
     read(value).map_err(|why| format!("{option}: {why}").into())
+}
+
+fn address(value: &str) -> Result<SocketAddr, String> {
+    value
+        .parse()
+        .map_err(|_| format!("`{value}` is not of the form IP:PORT"))
 }
 
 fn per_second(value: &str) -> Result<u32, String> {

@@ -150,6 +150,11 @@ impl Guard {
         })))
     }
 
+    /// What the stacks are in, if there are any.
+    pub(crate) fn registry(&self) -> Option<&Registry> {
+        self.0.as_ref().map(|policies| &policies.registry)
+    }
+
     /// The policies in words, stack by stack, outermost first.
     pub(crate) fn describe(&self) -> Vec<(&'static str, Vec<String>)> {
         let Some(Policies { registry, .. }) = &self.0 else {

@@ -9,6 +9,7 @@
 //!   for the library.**
 //! - `proxy.rs`, `message.rs`: the gateway, an axum server that forwards with a hyper-util client.
 //! - `upstream.rs`, `script.rs`: the embedded upstream, and what it goes through.
+//! - `ops.rs`: the admin page and the metrics.
 //! - `load.rs`, `stats.rs`: the clients, and what they saw.
 //! - `pass.rs`, `serve.rs`, `cli.rs`: the program around them; `report.rs`, `comparison.rs`: what it prints.
 
@@ -17,6 +18,7 @@ mod comparison;
 mod guard;
 mod load;
 mod message;
+mod ops;
 mod pass;
 mod proxy;
 mod report;
@@ -37,6 +39,7 @@ use crate::{
     cli::{Command, Compare},
     comparison::Comparison,
     guard::Guard,
+    ops::Ops,
     report::{LEGEND, say, say_policies},
     script::Script,
 };
@@ -123,6 +126,7 @@ async fn compare(options: &Compare, listener: TcpListener) -> Result<(), BoxErro
         }
     }
     say("");
+    let _ops = ops(&guard, &options.ops).await?;
     say_policies(&guard);
     say(format_args!("\n{LEGEND}"));
 
@@ -146,6 +150,16 @@ async fn compare(options: &Compare, listener: TcpListener) -> Result<(), BoxErro
         comparison.conclusion()
     ));
     Ok(())
+}
+
+/// The page and the metrics of the guard's stacks.
+async fn ops(guard: &Guard, options: &cli::Ops) -> Result<Option<Ops>, BoxError> {
+    match guard.registry() {
+        Some(registry) => Ops::start(registry, options.listen, options.token.as_deref())
+            .await
+            .map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Each call may hold four sockets of this process: both ends of two connections. The usual limit of 256 or

@@ -45,6 +45,7 @@ pub(crate) async fn run(options: &Serve, listener: TcpListener) -> Result<(), Bo
         "Serving http://{} -> upstream http://{upstream}",
         gateway.address()
     ));
+    let _ops = crate::ops(&guard, &options.ops).await?;
     say_policies(&guard);
     if embedded.is_some() {
         say(format_args!(

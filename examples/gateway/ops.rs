@@ -1,0 +1,72 @@
+//! For operators: the admin page and the metrics, on a listener of their own.
+
+use std::{future::ready, net::SocketAddr};
+
+use axum::{Router, routing::get};
+use buttress::{Metrics, Publishing, Registry, admin::Admin};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tower::BoxError;
+
+use crate::report::say;
+
+/// What histograms of durations are cut at. Without this the exporter makes summaries, which cannot be added up.
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ops {
+    tasks: [JoinHandle<()>; 2],
+    _publishing: Publishing,
+}
+
+impl Ops {
+    /// Serves both, and prints where. Commands need the token; without one the page only shows.
+    pub(crate) async fn start(
+        registry: &Registry,
+        listen: SocketAddr,
+        token: Option<&str>,
+    ) -> Result<Self, BoxError> {
+        let prometheus = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
+            .install_recorder()?;
+        let publishing = Metrics::new().registry(registry).spawn()?;
+        let mut admin = Admin::builder(registry.clone()).title("gateway");
+        if let Some(token) = token {
+            admin = admin.token("operator", token);
+        }
+        let router = Router::new()
+            .route("/metrics", get(move || ready(prometheus.render())))
+            .merge(admin.build()?.router());
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+        let address = listener.local_addr()?;
+        say(format_args!(
+            "Admin page http://{address}/ and metrics http://{address}/metrics{}",
+            if token.is_some() {
+                ""
+            } else {
+                " (commands need a --token)"
+            }
+        ));
+        let server = tokio::spawn(async move {
+            // Ends only with its task: accepting does not fail for good.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self {
+            tasks: [server, registry.spawn_housekeeping()],
+            _publishing: publishing,
+        })
+    }
+}
+
+impl Drop for Ops {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
