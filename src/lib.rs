@@ -29,16 +29,24 @@ mod vocabulary;
 pub use tower::BoxError;
 
 pub use crate::{
-    composition::keyed::{
-        KeyBy, KeyOf, Keyed, KeyedBulkhead, KeyedCircuitBreaker, KeyedConfig, KeyedLayer, KeyedPass,
-        KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,
+    composition::{
+        keyed::{
+            KeyBy, KeyOf, Keyed, KeyedBulkhead, KeyedCircuitBreaker, KeyedConfig, KeyedLayer, KeyedPass,
+            KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,
+        },
+        lint::{LintReport, WorstCase},
+        registry::{NotFound, Registry, RegistryBuilder, Reload, StackInfo},
+        settings::{
+            ConfigErrors, Issue, KeyedBy, Origin, Place, PolicyConfig, Predicates, Settings, Severity,
+            StackConfig, StageConfig, UnknownName,
+        },
     },
     drivers::{
         adapt::{AdaptFuture, AdaptLayer, AdaptService},
         answer::{Answer, AnswerBy, AnswerFrom, AnswerWith, NoAnswer},
-        attempts::{Attempts, ServiceAttempts},
+        attempts::{Attempts, Guarded, ServiceAttempts},
         builder_ext::ServiceBuilderExt,
-        driven::Driven,
+        driven::{Driven, DrivenBy},
         exchange::{Exchange, JudgeBy, LimitBy, NoteBy, Plain},
         function::AsyncFunction,
         held::Held,
@@ -59,6 +67,7 @@ pub use crate::{
             OpenConfig, Permit, SlowCallConfig, StayEnd, WindowConfig,
         },
         fallback::{Fallback, FallbackPass},
+        in_force::InForce,
         per_key::PerKey,
         retry::{
             BudgetChoice, Retry, RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot, RetryConfig, RetryPass,
@@ -82,10 +91,14 @@ pub use crate::{
 
 #[cfg(feature = "axum")]
 pub use crate::edges::axum;
+#[cfg(feature = "config")]
+pub use crate::edges::config;
 #[cfg(feature = "http")]
 pub use crate::edges::http;
 #[cfg(feature = "reqwest")]
 pub use crate::edges::reqwest;
+#[cfg(feature = "watch")]
+pub use crate::edges::watch::{Watch, WatchError};
 
 /// The README's snippets are compiled and run as tests, where all that they show is there.
 #[cfg(all(doctest, feature = "full"))]

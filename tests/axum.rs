@@ -6,6 +6,7 @@
 mod example;
 
 use std::{
+    convert::Infallible,
     future::pending,
     net::SocketAddr,
     sync::{
@@ -24,16 +25,18 @@ use axum::{
     routing::{any, get, put},
 };
 use buttress::{
-    Backoff, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, RejectedKind, RetryConfig, Stack,
-    TimeoutConfig,
+    AdaptLayer, AnswerBy, Backoff, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, Error, Fallback,
+    Rejected, RejectedKind, RetryConfig, Stack, TimeoutConfig,
     axum::PolicyLayer,
-    http::{AttemptsMade, HoldUntil, HttpExchange},
+    http::{AttemptsMade, HoldUntil, HttpExchange, HttpFacts, ReplayBodies},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, channel::Channel};
+use hyper::server::conn::http1;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -41,6 +44,7 @@ use tokio::{
     sync::{Barrier, mpsc},
     time::timeout,
 };
+use tower::{Layer, ServiceExt, service_fn, util::MapResponseLayer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -203,6 +207,36 @@ async fn state_is_one_over_routes_connections_and_routers_however_the_layer_is_a
 }
 
 #[tokio::test]
+async fn state_is_one_however_the_router_is_served() {
+    let breaker = breaker_of(4);
+    let fails = get(async || StatusCode::INTERNAL_SERVER_ERROR);
+    let router = Router::new().route("/", fails).layer(breaker_layer(&breaker));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let made = listener.local_addr().unwrap();
+    let service = router.clone().into_make_service();
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let by_hyper = listener.local_addr().unwrap();
+    let service = TowerToHyperService::new(router.clone());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
+            tokio::spawn(served);
+        }
+    });
+    let served = serve(router.clone()).await;
+    for address in [made, by_hyper, served] {
+        assert_eq!(get_from(address, "/").await.status(), 500);
+    }
+    let in_process = || router.clone().oneshot(Request::new(Body::empty()));
+    assert_eq!(in_process().await.unwrap().status(), 500);
+    for address in [made, by_hyper, served] {
+        assert_eq!(get_from(address, "/").await.status(), 503);
+    }
+    assert_eq!(in_process().await.unwrap().status(), 503);
+}
+
+#[tokio::test]
 async fn responses_are_judged_by_their_status() {
     let breaker = breaker_of(1000);
     let status = async |request: Request| {
@@ -274,14 +308,35 @@ async fn a_full_bulkhead_answers_503_and_a_timeout_504() {
         (&504.into(), &"Timed out".into())
     );
     assert_eq!(problem["reason"], "not done within 20ms");
+    assert_eq!(problem["retry_after"], serde_json::Value::Null);
 
     let slot = bulkhead.try_acquire().unwrap();
     let response = get_from(address, "/").await;
     assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
     let problem = problem_of(response).await;
     assert_eq!(problem["policy"], "db \"main\"");
-    assert_eq!(problem["retry_after"], serde_json::Value::Null);
+    assert_eq!(problem["retry_after"], 1);
     drop(slot);
+}
+
+#[tokio::test]
+async fn an_open_breaker_says_when_to_come_back_also_where_it_does_not_know() {
+    let breaker = CircuitBreakerConfig::new().probes(1).build("api").unwrap();
+    let router = Router::new()
+        .route("/", get(async || "hello"))
+        .layer(breaker_layer(&breaker));
+    let address = serve(router).await;
+    breaker.force_open();
+    let response = get_from(address, "/").await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+    breaker.half_open();
+    let _probe = breaker.try_acquire().unwrap();
+    let response = get_from(address, "/").await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(problem_of(response).await["retry_after"], 1);
 }
 
 #[tokio::test]
@@ -296,6 +351,31 @@ async fn a_hook_replaces_what_rejections_become() {
     let response = get_from(address, "/").await;
     assert_eq!(response.status(), 418);
     assert_eq!(text(response).await, "api is away");
+}
+
+#[tokio::test]
+async fn a_rejection_is_an_extension_of_its_response_for_a_middleware_further_out() {
+    let breaker = breaker_of(1);
+    breaker.force_open();
+    let tell = |response: Response| {
+        let rejected = response.extensions().get::<Rejected>();
+        let told = rejected.map(|rejected| (rejected.kind(), rejected.policy().to_owned()));
+        format!("{told:?}")
+    };
+    for layer in [
+        breaker_layer(&breaker),
+        breaker_layer(&breaker).respond_by(|_| StatusCode::IM_A_TEAPOT.into_response()),
+    ] {
+        let router = Router::new()
+            .route("/", get(async || "hello"))
+            .layer(layer)
+            .layer(MapResponseLayer::new(tell));
+        let address = serve(router).await;
+        assert_eq!(
+            text(get_from(address, "/").await).await,
+            r#"Some((CircuitOpen, "api"))"#
+        );
+    }
 }
 
 #[tokio::test]
@@ -317,6 +397,24 @@ async fn a_client_that_hangs_up_frees_its_slot() {
     assert_eq!(bulkhead.snapshot().in_flight, 1);
     drop(connection);
     until(|| bulkhead.snapshot().in_flight == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_one_stream_of_http2_frees_its_slot() {
+    let bulkhead = BulkheadConfig::new(2).build("api").unwrap();
+    let layer = PolicyLayer::new(Stack::builder().bulkhead(bulkhead.clone()).build().unwrap());
+    let address = serve(Router::new().route("/", get(pending::<()>)).layer(layer)).await;
+    // Two streams of one connection, which goes on.
+    let client = client(Version::HTTP_2);
+    let begin = || {
+        let url = format!("http://{address}/").parse().unwrap();
+        tokio::spawn(client.get(url))
+    };
+    let (stays, goes) = (begin(), begin());
+    until(|| bulkhead.snapshot().in_flight == 2).await;
+    goes.abort();
+    until(|| bulkhead.snapshot().in_flight == 1).await;
+    assert!(!stays.is_finished());
 }
 
 #[tokio::test]
@@ -476,6 +574,62 @@ async fn a_retry_handles_a_request_again_with_its_body() {
     );
     assert_eq!(text(response).await, "x".repeat(1024));
     assert_eq!(times.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_fallback_answers_in_place_of_responses_and_rejections() {
+    let breaker = breaker_of(1);
+    let stack = Stack::builder()
+        .fallback(
+            Fallback::new("cached"),
+            AnswerBy(|facts: &HttpFacts, hidden: Result<Response, Error<Infallible>>| {
+                let what = match &hidden {
+                    Ok(response) => response.status().to_string(),
+                    Err(error) => error.to_string(),
+                };
+                Ok((StatusCode::OK, format!("{} instead of: {what}", facts.method())).into_response())
+            }),
+        )
+        .circuit_breaker(breaker)
+        .build()
+        .unwrap();
+    let fails = get(async || StatusCode::INTERNAL_SERVER_ERROR);
+    let address = serve(Router::new().route("/", fails).layer(PolicyLayer::new(stack))).await;
+    for hidden in ["500 Internal Server Error", "refused"] {
+        let response = get_from(address, "/").await;
+        assert_eq!(response.status(), 200);
+        let said = text(response).await;
+        assert!(
+            said.starts_with("GET instead of: ") && said.contains(hidden),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_in_a_handler_knows_the_limit_of_the_layer_around_it() {
+    let total = TimeoutConfig::new(Duration::from_secs(2)).build("total").unwrap();
+    let retry = RetryConfig::new().build("upstream").unwrap();
+    let upstream = Stack::builder()
+        .retry(retry)
+        .build()
+        .unwrap()
+        .prepare(ReplayBodies::new())
+        .exchange(HttpExchange::client())
+        .layer(AdaptLayer::new().layer(service_fn(async |_| {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let busy = (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "2")]);
+            Ok::<_, Infallible>(busy.into_response())
+        })));
+    let handler = get(async move |request: Request| {
+        let answer = upstream.clone().oneshot(request).await;
+        answer.map_or(StatusCode::INTERNAL_SERVER_ERROR, |answer| answer.status())
+    });
+    let router = Router::new()
+        .route("/", handler)
+        .layer(PolicyLayer::new(Stack::builder().timeout(total).build().unwrap()));
+    let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+    assert_eq!(response.status(), 503, "two seconds more would end in 504");
 }
 
 #[test]

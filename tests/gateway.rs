@@ -1,5 +1,6 @@
 //! The example gateway does its job, over real sockets and in real time.
 
+#![cfg(all(feature = "axum", feature = "http"))]
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 #[path = "support/example.rs"]
@@ -8,7 +9,7 @@ mod example;
 use std::{
     io::{BufRead, BufReader, Read},
     net::TcpListener,
-    process::{Child, Output, Stdio},
+    process::{Child, ChildStdout, Output, Stdio},
 };
 
 use example::example;
@@ -85,10 +86,11 @@ impl Drop for Serving {
     }
 }
 
-#[tokio::test]
-async fn only_methods_that_may_be_repeated_are_retried_and_the_last_answer_stays_as_it_is() {
+/// A gateway that serves for 4 s, its address, and its upstream's.
+fn serving(more: &[&str]) -> (Serving, BufReader<ChildStdout>, String, String) {
     let child = example("gateway")
         .args(["--serve", "--for", "4s"])
+        .args(more)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -101,18 +103,31 @@ async fn only_methods_that_may_be_repeated_are_retried_and_the_last_answer_stays
         .strip_prefix("Serving ")
         .and_then(|line| line.split_once(" -> upstream "))
         .unwrap_or_else(|| panic!("where it serves: {first}"));
+    let (gateway, upstream) = (gateway.to_owned(), upstream.to_owned());
+    (serving, said, gateway, upstream)
+}
 
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let made_sick = client.post(format!("{upstream}/-/failing")).send().await.unwrap();
-    assert!(made_sick.status().is_success());
+fn plain_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+async fn make(health: &str, upstream: &str) {
+    let made = plain_client().post(format!("{upstream}/-/{health}")).send();
+    assert!(made.await.unwrap().status().is_success());
+}
+
+#[tokio::test]
+async fn only_methods_that_may_be_repeated_are_retried_and_the_last_answer_stays_as_it_is() {
+    let (mut serving, mut said, gateway, upstream) = serving(&[]);
+    make("failing", &upstream).await;
     for method in [reqwest::Method::POST, reqwest::Method::GET] {
-        let answer = client
+        let answer = plain_client()
             .request(method, format!("{gateway}/items/1"))
             .send()
             .await
             .unwrap();
         assert_eq!(answer.status(), 500);
-        assert!(answer.headers().get("x-gateway-error").is_none());
+        assert!(answer.headers()["content-type"] != "application/problem+json");
         assert_eq!(answer.text().await.unwrap(), "the database is gone\n");
     }
 
@@ -124,6 +139,46 @@ async fn only_methods_that_may_be_repeated_are_retried_and_the_last_answer_stays
         rest.contains("The gateway sent 4 requests to the upstream."),
         "{rest}"
     );
+}
+
+#[tokio::test]
+async fn what_the_stack_rejects_is_answered_as_a_problem_that_names_kind_and_policy() {
+    let (_serving, _said, gateway, upstream) = serving(&[]);
+    let get = async || {
+        let answer = plain_client().get(format!("{gateway}/items/1")).send().await;
+        let answer = answer.unwrap();
+        let status = answer.status().as_u16();
+        let retry_after = answer.headers().contains_key("retry-after");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let problem: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["policy"], "upstream");
+        let kind = problem["type"].as_str().unwrap().rsplit('.').next();
+        (status, kind.unwrap().to_owned(), retry_after)
+    };
+    make("hanging", &upstream).await;
+    assert_eq!(get().await, (504, "TimedOut".to_owned(), false));
+    make("failing", &upstream).await;
+    // Twenty attempts are what the circuit breaker wants to see.
+    for _ in 0..19 {
+        plain_client().post(&gateway).send().await.unwrap();
+    }
+    assert_eq!(get().await, (503, "CircuitOpen".to_owned(), true));
+}
+
+#[tokio::test]
+async fn bodies_pass_as_they_come_both_ways_however_large() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = format!("http://{}", listener.local_addr().unwrap());
+    let echo = axum::Router::new().fallback(async |request: axum::extract::Request| request.into_body());
+    tokio::spawn(async move { axum::serve(listener, echo).await });
+    let (_serving, _said, gateway, _) = serving(&["--upstream", &upstream]);
+    // Far more than is kept for another attempt.
+    let sent: Vec<u8> = (0..8 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
+    let answer = plain_client().put(&gateway).body(sent.clone()).send();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.bytes().await.unwrap() == sent);
 }
 
 #[track_caller]

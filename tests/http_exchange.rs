@@ -5,27 +5,32 @@
 #![allow(clippy::unnecessary_wraps, reason = "what a service gives is a result")]
 
 use std::{
+    future::{pending, poll_fn},
     io,
-    pin::Pin,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use buttress::{
     Backoff, BoxError, Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer,
-    Jitter, Predicate, RejectedKind, Retry, RetryConfig, RetryLayer, Rules, Stack, StatusSet, TimeoutConfig,
-    TimeoutLayer, Verdict, find_rejected,
-    http::{AttemptsMade, CallLimit, HoldUntil, HttpExchange, ReplayBodies, Resend},
+    Jitter, KeyedConfig, KeyedLayer, Predicate, RejectedKind, Retry, RetryConfig, RetryLayer, Rules, Stack,
+    StatusSet, Timeout, TimeoutConfig, TimeoutLayer, Verdict, find_rejected,
+    http::{
+        AttemptsMade, CallLimit, HoldUntil, HttpExchange, PerAuthority, ReplayBodies, ReplayBody, Resend,
+    },
 };
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full, channel::Channel};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceBuilder, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 type Answer = Result<Response<Full<Bytes>>, BoxError>;
 
@@ -384,6 +389,149 @@ async fn a_retry_after_that_a_timeout_around_would_cut_off_gives_up_at_once() {
         assert_eq!(status.unwrap(), 503, "{shown}");
         assert_eq!(count.load(Ordering::Relaxed), attempts, "{shown}");
     }
+}
+
+/// Answers 503 with that `Retry-After` after so many milliseconds, and counts.
+fn asks_to_wait(
+    hint: &'static str,
+    answers_after: u64,
+    count: &Arc<AtomicU32>,
+) -> impl Service<
+    Request<ReplayBody<Full<Bytes>>>,
+    Response = Response<Full<Bytes>>,
+    Error = BoxError,
+    Future: Send,
+> + Clone
++ Send
++ Sync
++ 'static {
+    let count = Arc::clone(count);
+    service_fn(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if answers_after > 0 {
+                tokio::time::sleep(Duration::from_millis(answers_after)).await;
+            } else {
+                tokio::task::yield_now().await;
+            }
+            let response = Response::builder().status(503).header("retry-after", hint);
+            Ok::<_, BoxError>(response.body(Full::<Bytes>::default()).unwrap())
+        }
+    })
+}
+
+fn timeout_of(limit: u64) -> Timeout {
+    TimeoutConfig::new(Duration::from_millis(limit))
+        .build("total")
+        .unwrap()
+}
+
+/// Milliseconds until the service answers, `Retry-After`, and the attempts that a timeout of 2 s around leaves time for.
+const TIMELY: [(u64, &str, u32); 4] = [(0, "2", 1), (0, "1", 2), (1500, "1", 1), (400, "1", 2)];
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_that_a_layer_of_a_timeout_around_would_cut_off_gives_up_at_once() {
+    for (answers_after, hint, attempts) in TIMELY {
+        let count = Arc::new(AtomicU32::new(0));
+        let retrying = ServiceBuilder::new()
+            .layer(CircuitBreakerLayer::new(breaker()))
+            .layer(
+                RetryLayer::new(retry())
+                    .prepare(ReplayBodies::new())
+                    .exchange(HttpExchange::client()),
+            )
+            .layer(TimeoutLayer::new(timeout_of(10_000)))
+            .service(asks_to_wait(hint, answers_after, &count));
+        let limited = ServiceBuilder::new()
+            .layer(TimeoutLayer::new(timeout_of(10_000)))
+            .layer(TimeoutLayer::new(timeout_of(2_000)))
+            .service(retrying.clone());
+        let limited_by_key = ServiceBuilder::new()
+            .layer(KeyedLayer::by(
+                KeyedConfig::new().build(timeout_of(2_000)).unwrap(),
+                PerAuthority,
+            ))
+            .layer(TimeoutLayer::new(timeout_of(10_000)))
+            .service(retrying);
+        for service in [
+            BoxCloneSyncService::new(limited),
+            BoxCloneSyncService::new(limited_by_key),
+        ] {
+            let get = request("GET").body(Full::<Bytes>::default()).unwrap();
+            let status = service.oneshot(get).await.map(|response| response.status());
+            assert_eq!(status.unwrap(), 503, "{answers_after} {hint}");
+            assert_eq!(
+                count.swap(0, Ordering::Relaxed),
+                attempts,
+                "{answers_after} {hint}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_in_a_call_within_a_call_knows_the_limit_of_the_outer_one() {
+    for (answers_after, hint, attempts) in TIMELY {
+        let outer = Stack::builder()
+            .bulkhead(BulkheadConfig::new(1).build("outer").unwrap())
+            .timeout(timeout_of(2_000))
+            .build()
+            .unwrap();
+        let inner = Stack::builder()
+            .timeout(timeout_of(10_000))
+            .retry(retry())
+            .build()
+            .unwrap();
+        let count = Arc::new(AtomicU32::new(0));
+        let service = inner
+            .prepare(ReplayBodies::new())
+            .exchange(HttpExchange::client())
+            .layer(asks_to_wait(hint, answers_after, &count));
+        let call = async || {
+            let get = request("GET").body(Full::<Bytes>::default()).unwrap();
+            service
+                .clone()
+                .oneshot(get)
+                .await
+                .map(|response| response.status())
+        };
+        let status = outer.run_flat(call).await;
+        assert_eq!(status.unwrap(), 503, "{answers_after} {hint}");
+        assert_eq!(count.load(Ordering::Relaxed), attempts, "{answers_after} {hint}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_is_in_force_for_what_it_guards_and_for_nothing_else() {
+    let count = Arc::new(AtomicU32::new(0));
+    let service = RetryLayer::new(retry())
+        .prepare(ReplayBodies::new())
+        .exchange(HttpExchange::client())
+        .layer(asks_to_wait("1", 10, &count));
+    let call = || {
+        let get = request("GET").body(Full::<Bytes>::default()).unwrap();
+        let service = service.clone();
+        async move { service.oneshot(get).await.map(|_| ()) }
+    };
+    let attempts = || count.swap(0, Ordering::Relaxed);
+    let half_a_second = timeout_of(500);
+
+    // A task that a guarded call begins, a call beside one, and one after a panic in one.
+    let spawned = half_a_second.run_flat(async || Ok::<_, BoxError>(tokio::spawn(call())));
+    spawned.await.unwrap().await.unwrap().unwrap();
+    assert_eq!(attempts(), 3, "a task of its own");
+    let (cut, beside) = tokio::join!(half_a_second.run_flat(pending::<Result<(), BoxError>>), call());
+    assert!(cut.is_err() && beside.is_ok());
+    assert_eq!(attempts(), 3, "a call beside");
+    let mut panics = pin!(half_a_second.run_flat(async || panic!("on purpose") as Answer));
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| panics.as_mut().poll(cx)));
+        assert!(polled.is_err());
+        Poll::Ready(())
+    })
+    .await;
+    call().await.unwrap();
+    assert_eq!(attempts(), 3, "after a panic");
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full, channel::Channel};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioIo},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -208,6 +208,37 @@ async fn a_peer_that_breaks_off_before_the_head_gets_an_idempotent_request_again
 }
 
 #[tokio::test]
+async fn a_peer_that_breaks_off_an_http2_connection_gets_an_idempotent_request_again_and_a_post_once() {
+    for fault in [Does::Reset, Does::CloseEarly, Does::Garbage, Does::Never] {
+        let limit = if fault == Does::Never {
+            Duration::from_millis(100)
+        } else {
+            PATIENCE
+        };
+        for (method, times) in [(Method::PUT, 3), (Method::POST, 1)] {
+            let (service, breaker) = guarded(Version::HTTP_2, limit, HttpExchange::client());
+            let (address, seen) = peer(vec![fault; 3]).await;
+            let error = send(service, small(method, address)).await.map(drop).unwrap_err();
+            let timed_out = error.as_rejected().map(buttress::Rejected::kind);
+            assert_eq!(
+                timed_out,
+                (fault == Does::Never).then_some(RejectedKind::TimedOut),
+                "{error}"
+            );
+            assert_eq!(
+                seen.load(Ordering::SeqCst),
+                if fault == Does::Never { 1 } else { times }
+            );
+            assert_eq!(
+                (breaker.snapshot().calls, breaker.snapshot().failed),
+                (times.into(), times.into()),
+                "{fault:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_is_a_failure_and_is_not_asked_for_again() {
     let (service, breaker) = guarded(Version::HTTP_11, PATIENCE, HttpExchange::client());
     let (address, seen) = peer(vec![Does::BreakOffTheBody]).await;
@@ -241,6 +272,55 @@ async fn a_connection_that_is_refused_is_tried_again_even_for_a_post() {
         send(service, never).await.map(drop).unwrap_err();
         assert_eq!(breaker.snapshot().failed, 4);
     }
+}
+
+#[tokio::test]
+async fn a_head_request_and_an_upgrade_end_their_calls_with_the_head() {
+    let upgrade = any(async |mut request: axum::extract::Request| {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut io = TokioIo::new(upgrade.await.unwrap());
+            let mut four = [0; 4];
+            io.read_exact(&mut four).await.unwrap();
+            io.write_all(&four).await.unwrap();
+        });
+        let headers = [("connection", "upgrade"), ("upgrade", "echo")];
+        (StatusCode::SWITCHING_PROTOCOLS, headers)
+    });
+    let address = serve(
+        Router::new()
+            .route("/upgrade", upgrade)
+            .fallback(any(async || "hello")),
+    )
+    .await;
+    let (service, breaker) = guarded(Version::HTTP_11, PATIENCE, HttpExchange::client());
+    let mut head = small(Method::HEAD, address);
+    *head.body_mut() = Full::default();
+    let response = send(service.clone(), head).await.unwrap();
+    assert_eq!(response.headers()["content-length"], "5");
+    assert_eq!((breaker.snapshot().calls, breaker.snapshot().failed), (1, 0));
+
+    let request = Request::get(format!("http://{address}/upgrade"))
+        .header("connection", "upgrade")
+        .header("upgrade", "echo")
+        .body(Full::default())
+        .unwrap();
+    let response = send(service, request).await.unwrap();
+    assert_eq!(response.status(), 101);
+    assert_eq!((breaker.snapshot().calls, breaker.snapshot().failed), (2, 0));
+    let mut io = TokioIo::new(
+        timeout(PATIENCE, hyper::upgrade::on(response))
+            .await
+            .unwrap()
+            .unwrap(),
+    );
+    io.write_all(b"ping").await.unwrap();
+    let mut echo = [0; 4];
+    timeout(PATIENCE, io.read_exact(&mut echo))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&echo, b"ping");
 }
 
 /// A server that counts what it reads, and answers 503 to the first `refusals` requests once it has read them.

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/example.rs"]
+mod example;
+
 use std::{
     borrow::Cow,
     convert::Infallible,
@@ -23,7 +26,7 @@ use buttress::{
     reqwest::{Client, Error, ReqwestExchange},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Version};
 use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -545,6 +548,58 @@ async fn a_body_in_memory_is_sent_again_whatever_its_size() {
     assert_eq!((server.calls(), server.seen()[1].body.len()), (2, 1 << 20));
 }
 
+// Over HTTP/2; over TLS see `tests/tls`
+
+fn http2() -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy();
+    builder.http2_prior_knowledge().build().unwrap()
+}
+
+#[tokio::test]
+async fn over_http2_too_a_get_is_sent_again_and_a_post_once() {
+    let server = Server::with_statuses(&[503, 503, 200, 503]).await;
+    let client = Client::new(http2(), Stack::builder().retry(retry()).build().unwrap());
+    let got = bounded(client.get(server.url()).send()).await.unwrap();
+    assert_eq!((got.status(), got.version()), (StatusCode::OK, Version::HTTP_2));
+    assert_eq!(got.extensions().get(), Some(&AttemptsMade(3)));
+    assert_eq!(bounded(got.text()).await.unwrap(), "answer 2");
+    let posted = bounded(client.post(server.url()).body("7").send()).await.unwrap();
+    assert_eq!(
+        (posted.status(), server.calls()),
+        (StatusCode::SERVICE_UNAVAILABLE, 4)
+    );
+}
+
+#[tokio::test]
+async fn over_http2_too_a_small_stream_is_sent_again_and_a_large_one_once_and_whole() {
+    let server = Server::with_statuses(&[503, 200, 503, 200]).await;
+    let client = Client::new(http2(), Stack::builder().retry(retry()).build().unwrap());
+    for (length, status) in [(1024, 200), (10 << 20, 503)] {
+        let sent = client.put(server.url()).body(stream(length)).send();
+        assert_eq!(bounded(sent).await.unwrap().status(), status);
+    }
+    let lengths: Vec<_> = server.seen().iter().map(|seen| seen.body.len()).collect();
+    assert_eq!(lengths, [1024, 1024, 10 << 20]);
+}
+
+#[tokio::test]
+async fn over_http2_too_a_slot_is_taken_until_the_body_is_read_or_dropped() {
+    let server = Server::with_statuses(&[]).await;
+    let slots = bulkhead(1);
+    let stack = Stack::builder().bulkhead(slots.clone()).build().unwrap();
+    let client = Client::new(http2(), stack);
+    for reads in [true, false, true] {
+        let response = bounded(client.get(server.url()).send()).await.unwrap();
+        assert_eq!(slots.snapshot().in_flight, 1);
+        if reads {
+            bounded(response.text()).await.unwrap();
+        } else {
+            drop(response);
+        }
+        assert_eq!(slots.snapshot().in_flight, 0);
+    }
+}
+
 // How long a call lasts
 
 #[tokio::test]
@@ -614,7 +669,7 @@ async fn a_body_that_breaks_off_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_dripping_body_is_cut_by_the_idle_limit() {
+async fn a_body_that_stands_still_is_cut_by_the_idle_limit() {
     let (url, _) = peer(|mut stream| async move {
         read_head(&mut stream).await;
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart";
@@ -634,6 +689,83 @@ async fn a_dripping_body_is_cut_by_the_idle_limit() {
     let error = Error::from(bounded(response.text()).await.unwrap_err());
     assert_eq!(error.as_rejected().unwrap().kind(), RejectedKind::TimedOut);
     assert_eq!(breaker.snapshot().failed, 1);
+}
+
+#[tokio::test]
+async fn a_dripping_body_is_cut_where_the_timeout_covers_it() {
+    let (url, _) = peer(|mut stream| async move {
+        read_head(&mut stream).await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let mut every = tokio::time::interval(SOON / 20);
+        while stream.write_all(b".").await.is_ok() {
+            every.tick().await;
+        }
+    })
+    .await;
+    let breaker = breaker();
+    let stack = Stack::builder()
+        .circuit_breaker(breaker.clone())
+        .timeout(limit(SOON))
+        .build()
+        .unwrap();
+    let client = Client::builder(plain())
+        .stack(stack)
+        .exchange(HttpExchange::client().timeouts_cover_body(true))
+        .build()
+        .unwrap();
+    let response = bounded(client.get(&url).send()).await.unwrap();
+    let error = Error::from(bounded(response.text()).await.unwrap_err());
+    assert_eq!(error.as_rejected().unwrap().kind(), RejectedKind::TimedOut);
+    assert_eq!(breaker.snapshot().failed, 1);
+}
+
+#[tokio::test]
+async fn a_head_request_and_an_upgrade_end_their_calls_with_the_head() {
+    let (url, _) = peer(|mut stream| async move {
+        read_head(&mut stream).await;
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let mut four = [0; 4];
+        stream.read_exact(&mut four).await.unwrap();
+        stream.write_all(&four).await.unwrap();
+    })
+    .await;
+    let server = Server::with_statuses(&[]).await;
+    let slots = bulkhead(1);
+    let idle = HttpExchange::client().idle_limit(BOUND).unwrap();
+    for exchange in [HttpExchange::client(), idle] {
+        let stack = Stack::builder()
+            .retry(retry())
+            .bulkhead(slots.clone())
+            .build()
+            .unwrap();
+        let client = Client::builder(plain())
+            .stack(stack)
+            .exchange(exchange)
+            .build()
+            .unwrap();
+        let response = bounded(client.head(server.url()).send()).await.unwrap();
+        assert_eq!(response.headers()["content-length"], "8");
+        assert_eq!(slots.snapshot().in_flight, 0);
+
+        let request = client
+            .get(&url)
+            .header("connection", "upgrade")
+            .header("upgrade", "echo");
+        let response = bounded(request.send()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        assert_eq!(
+            slots.snapshot().in_flight,
+            0,
+            "the call is over, the connection is not"
+        );
+        let mut io = bounded(response.upgrade()).await.unwrap();
+        io.write_all(b"ping").await.unwrap();
+        let mut echo = [0; 4];
+        bounded(io.read_exact(&mut echo)).await.unwrap();
+        assert_eq!(&echo, b"ping");
+    }
 }
 
 // Misbehaving peers
@@ -768,6 +900,30 @@ async fn a_host_that_is_down_opens_its_own_breaker_and_no_other() {
     assert_eq!(down.calls(), 2);
     assert_eq!(client.get(well.url()).send().await.unwrap().status(), 200);
     assert_eq!(client.keyed().unwrap().snapshot().keys, 2);
+}
+
+#[tokio::test]
+async fn two_names_of_one_machine_have_a_breaker_each() {
+    let server = Server::with_statuses(&[500, 500]).await;
+    let inner = reqwest::Client::builder()
+        .no_proxy()
+        .resolve("one.test", server.address)
+        .resolve("two.test", server.address)
+        .build()
+        .unwrap();
+    let client = Client::builder(inner)
+        .stack_per_authority(keyed_stack(), KeyedConfig::new())
+        .build()
+        .unwrap();
+    let get = async |host: &str| {
+        let url = format!("http://{host}:{}/", server.address.port());
+        bounded(client.get(url).send()).await
+    };
+    for _ in 0..2 {
+        bounded(get("one.test").await.unwrap().text()).await.unwrap();
+    }
+    assert_eq!(kind(get("ONE.test").await), RejectedKind::CircuitOpen);
+    assert_eq!(get("two.test").await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -1018,6 +1174,29 @@ mod spans {
             "neither path nor query"
         );
     }
+}
+
+// What an application takes with it
+
+#[test]
+fn reqwest_is_taken_without_any_of_its_features() {
+    let manifest = include_str!("../Cargo.toml");
+    let own = manifest.split("\n[dependencies]\n").nth(1).unwrap();
+    let own = own.split("\n[").next().unwrap();
+    let taken = own.lines().find(|line| line.starts_with("reqwest =")).unwrap();
+    assert!(taken.contains("default-features = false"), "{taken}");
+    assert!(!taken.contains(" features ="), "{taken}");
+}
+
+#[test]
+fn the_example_is_saved_by_retries_and_refused_by_the_breaker_of_the_host_that_is_down() {
+    let ran = example::example("reqwest_client").output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}");
+    assert!(said.contains("well, at attempt 3"), "{said}");
+    assert!(said.contains("503 Service Unavailable"), "{said}");
+    assert!(said.contains("refused the call"), "{said}");
+    assert!(said.lines().last().unwrap().ends_with("200 OK"), "{said}");
 }
 
 // What cannot be reached otherwise

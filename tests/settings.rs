@@ -56,9 +56,12 @@ CircuitBreakerConfig {
         probes: 3,
         max_probe_age: 30s,
         max_stay: None,
+        stay_end: Open,
     },
     dropped_after: 10s,
     initial_state: Closed,
+    record: [],
+    ignore: [],
     seed: None,
     clock: Clock::tokio,
 }"
@@ -90,6 +93,8 @@ RetryConfig {
             clock: Clock::tokio,
         },
     ),
+    on: [],
+    never_on: [],
     seed: None,
     clock: Clock::tokio,
 }"

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use axum::http::uri::Authority;
 use lexopt::{
     Arg::{Long, Short},
     Parser, ValueExt,
@@ -40,7 +41,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Serve {
     pub(crate) listen: SocketAddr,
-    pub(crate) upstream: Option<String>,
+    pub(crate) upstream: Option<Authority>,
     /// Until Ctrl-C if `None`.
     pub(crate) length: Option<Duration>,
 }
@@ -49,7 +50,7 @@ pub(crate) struct Serve {
 #[derive(Debug)]
 pub(crate) struct Compare {
     pub(crate) listen: SocketAddr,
-    pub(crate) upstream: Option<String>,
+    pub(crate) upstream: Option<Authority>,
     /// Of one pass.
     pub(crate) length: Duration,
     pub(crate) per_second: u32,

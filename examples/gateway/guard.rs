@@ -1,6 +1,7 @@
-//! The stack that holds the gateway up: retry, circuit breaker, timeout and bulkhead, outermost first.
+//! The policies that hold the gateway up, at both of its ends.
 //!
-//! The only module of the gateway that knows the library.
+//! Before the router stands one layer with a stack of its own, which answers its rejections as responses; around the
+//! HTTP client stands another stack, of which the handler in `proxy.rs` gets rejections as errors.
 
 use std::{
     sync::{
@@ -10,24 +11,35 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use axum::{Router, body::Body, extract::Request, response::Response};
 use buttress::{
-    Advice, Backoff, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, Event, Exchange, Held, Outcome,
-    Policy, PolicyKind, RejectedKind, RetryConfig, Stack, State, TimeoutConfig, What, find_rejected,
+    Backoff, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, Event, PolicyKind, Predicate, RetryConfig,
+    Stack, State, TimeoutConfig, What,
+    axum::PolicyLayer,
+    http::{HttpExchange, ReplayBodies},
 };
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Error;
 use tower::{BoxError, Service, ServiceBuilder, util::BoxCloneSyncService};
 
-use crate::message::{Answer, Outgoing};
-
 /// A service that forwards a request to the upstream, guarded or not.
-pub(crate) type Forward = BoxCloneSyncService<Outgoing, Answer, BoxError>;
+pub(crate) type Forward = BoxCloneSyncService<Request, Response, BoxError>;
 
-/// The policies' name, in errors and events.
-const NAME: &str = "upstream";
+/// The name of the policies around the client, in errors and events.
+const UPSTREAM: &str = "upstream";
+
+/// The name of those before the router.
+const GATEWAY: &str = "gateway";
 
 /// Twice what the slow upstream needs, twenty times what the healthy one does. No retry begins later either: after
 /// an attempt that hung another would hang as well.
 const ATTEMPT: Duration = Duration::from_millis(500);
+
+/// For a call through the gateway, whatever happens in it.
+const CALL: Duration = Duration::from_secs(1);
+
+/// A body that stands still for so long is cut off. Unlike a limit for the whole of it that lets large ones pass.
+const BODY_IDLE: Duration = Duration::from_secs(5);
 
 /// The longest that the circuit breaker lets a recovered upstream wait for its probes.
 pub(crate) const LONGEST_OPEN: Duration = Duration::from_millis(500);
@@ -38,7 +50,9 @@ pub(crate) struct Guard(Option<Policies>);
 
 #[derive(Clone, Debug)]
 struct Policies {
+    layer: PolicyLayer,
     stack: Stack,
+    exchange: HttpExchange,
     breaker: CircuitBreaker,
     counts: Arc<Counts>,
 }
@@ -78,21 +92,13 @@ pub(crate) struct Readings {
     pub(crate) openings: u64,
 }
 
-/// An answer of the gateway's own, for a call that the stack rejected.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusal {
-    pub(crate) status: StatusCode,
-    pub(crate) kind: &'static str,
-    pub(crate) retry_after: Option<Duration>,
-}
-
 impl Guard {
     /// Nothing: calls pass as they are.
     pub(crate) const fn none() -> Self {
         Self(None)
     }
 
-    /// The stack of four. [`describe`](Self::describe) says the same in words.
+    /// Both stacks. [`describe`](Self::describe) says the same in words.
     pub(crate) fn stack() -> Result<Self, BoxError> {
         let retry = RetryConfig::new()
             .max_attempts(3)
@@ -102,7 +108,7 @@ impl Guard {
                 2.0,
                 Duration::from_millis(100),
             ))
-            .build(NAME)?;
+            .build(UPSTREAM)?;
         let breaker = CircuitBreakerConfig::new()
             .count_window(50)
             .minimum_calls(20)
@@ -110,9 +116,9 @@ impl Guard {
             .open_wait(Duration::from_millis(250))
             .open_growth(2.0, LONGEST_OPEN)
             .probes(3)
-            .build(NAME)?;
-        let timeout = TimeoutConfig::new(ATTEMPT).build(NAME)?;
-        let bulkhead = BulkheadConfig::new(16).build(NAME)?;
+            .build(UPSTREAM)?;
+        let timeout = TimeoutConfig::new(ATTEMPT).build(UPSTREAM)?;
+        let bulkhead = BulkheadConfig::new(16).build(UPSTREAM)?;
 
         let counts = Arc::new(Counts::default());
         let counting = Arc::clone(&counts);
@@ -127,8 +133,19 @@ impl Guard {
             .timeout(timeout)
             .bulkhead(bulkhead)
             .build()?;
+        let exchange = HttpExchange::client()
+            // A plain 500 is not retried by default, as it often follows from the request. Here it tells the health.
+            .retry_statuses("408, 425, 429, 500, 502..504".parse()?)
+            .never_connected(Predicate::error_if(Error::is_connect))
+            .idle_limit(BODY_IDLE)?;
+        let before = Stack::builder()
+            .timeout(TimeoutConfig::new(CALL).build(GATEWAY)?)
+            .bulkhead(BulkheadConfig::new(64).build(GATEWAY)?)
+            .build()?;
         Ok(Self(Some(Policies {
+            layer: PolicyLayer::new(before),
             stack,
+            exchange,
             breaker,
             counts,
         })))
@@ -140,30 +157,51 @@ impl Guard {
             return &[];
         }
         &[
+            "timeout: 1 s for a call through the gateway, retries and waits included",
+            "bulkhead: 64 calls in the gateway at a time",
             "retry: up to 3 attempts, where the method may be repeated, none begun later than 500 ms after\n    \
              the call; in all, at most as many retries as 20 % of the calls and 3 a second",
-            "circuit breaker: opens when half of the last 50 attempts failed (an error, a 5xx or a\n    \
-             timeout); after 250 ms, and then every 500 ms, 3 probes decide whether it closes again",
-            "timeout: 500 ms for each attempt",
+            "circuit breaker: opens when half of the last 50 attempts failed (an error, a timeout, a\n    \
+             429, a 5xx but 501); after 250 ms, and then every 500 ms, 3 probes decide whether it closes again",
+            "timeout: 500 ms for each attempt up to its head; a body may stand still for 5 s",
             "bulkhead: 16 attempts at a time; what comes on top is refused at once",
         ]
     }
 
-    /// `inner` behind the guard.
-    pub(crate) fn wrap<S>(&self, inner: S) -> Forward
+    /// `router` behind the gateway's own policies, if it has any.
+    pub(crate) fn before(&self, router: Router) -> Router {
+        match &self.0 {
+            None => router,
+            Some(policies) => router.layer(policies.layer.clone()),
+        }
+    }
+
+    /// `client` behind the policies for the upstream, if there are any.
+    pub(crate) fn around<S>(&self, client: S) -> Forward
     where
-        S: Service<Outgoing, Response = Answer, Error = BoxError, Future: Send + 'static>
+        S: Service<Request, Response = Response<Incoming>, Error: Into<BoxError>, Future: Send>
             + Clone
             + Send
             + Sync
             + 'static,
     {
+        let client = ServiceBuilder::new().map_err(S::Error::into).service(client);
         match &self.0 {
-            None => BoxCloneSyncService::new(inner),
-            Some(policies) => BoxCloneSyncService::new(
+            None => BoxCloneSyncService::new(
                 ServiceBuilder::new()
-                    .layer(policies.stack.clone().exchange(Http))
-                    .service(inner),
+                    .map_response(|answer: Response<_>| answer.map(Body::new))
+                    .service(client),
+            ),
+            Some(Policies { stack, exchange, .. }) => BoxCloneSyncService::new(
+                ServiceBuilder::new()
+                    .map_response(|answer: Response<_>| answer.map(Body::new))
+                    .layer(
+                        stack
+                            .clone()
+                            .prepare(ReplayBodies::new().wrapped(Body::new))
+                            .exchange(exchange.clone()),
+                    )
+                    .service(client),
             ),
         }
     }
@@ -203,67 +241,4 @@ impl Guard {
             openings: counts.openings.load(Ordering::Relaxed),
         }
     }
-}
-
-/// What a request and its answer mean to the policies: a 5xx is a failure, although the client gets it as it is,
-/// and only a request that may be repeated (RFC 9110, section 9.2.2) is retried.
-#[derive(Clone, Copy, Debug)]
-struct Http;
-
-impl Exchange<Outgoing, Answer, BoxError> for Http {
-    /// Whether the request may be repeated.
-    type Facts = bool;
-    type Response<P: Policy> = Answer;
-
-    fn facts(&self, request: &Outgoing) -> bool {
-        request.method.is_idempotent()
-    }
-
-    fn judge<'a>(&self, repeatable: &bool, result: Result<&'a Answer, &'a BoxError>) -> Outcome<'a> {
-        let outcome = match result {
-            Ok(answer) if answer.status().is_server_error() => {
-                let advice = retry_after(answer.headers()).map_or(Advice::Retry, Advice::RetryAfter);
-                Outcome::failure().with_advice(advice)
-            }
-            Ok(_) => Outcome::success(),
-            Err(error) => Outcome::of_error(error),
-        };
-        let status = result.map(|answer| answer.status().as_u16());
-        status
-            .map_or(outcome, |status| outcome.with_status(status))
-            .with_repeatable(*repeatable)
-    }
-
-    fn give<P: Policy>(&self, _: &bool, response: Answer) -> Answer {
-        response
-    }
-
-    fn carry<P: Policy>(&self, repeatable: &bool, response: Answer, held: Held<P>) -> Answer {
-        // Not asked for: every verdict is final at the head.
-        held.settle(&self.judge(repeatable, Ok(&response)));
-        response
-    }
-}
-
-/// When the upstream wants to be asked again. The form with a date is not understood.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// What to answer when `error` is a rejection by the stack; `None` for any other error.
-pub(crate) fn refusal(error: &BoxError) -> Option<Refusal> {
-    let rejected = find_rejected(&**error)?;
-    let (status, kind) = match rejected.kind() {
-        RejectedKind::CircuitOpen => (StatusCode::SERVICE_UNAVAILABLE, "circuit-open"),
-        RejectedKind::BulkheadFull => (StatusCode::SERVICE_UNAVAILABLE, "bulkhead-full"),
-        RejectedKind::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timed-out"),
-        // The gateway's own fault, and not the upstream's.
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, "not-ready"),
-    };
-    Some(Refusal {
-        status,
-        kind,
-        retry_after: rejected.retry_after(),
-    })
 }

@@ -65,9 +65,9 @@ impl Load {
 async fn ask(client: &Client, url: &str) -> Outcome {
     let answer = async {
         let response = client.get(url).send().await?;
-        let outcome = Outcome::of_answer(response.status(), response.headers());
-        response.bytes().await?;
-        reqwest::Result::Ok(outcome)
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await?;
+        reqwest::Result::Ok(Outcome::of_answer(status, &headers, &body))
     };
     answer.await.unwrap_or_else(|error| {
         if error.is_timeout() {

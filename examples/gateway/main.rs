@@ -1,12 +1,12 @@
-//! A real reverse proxy, held up by a stack of four policies, in front of an upstream that falls ill.
+//! A real reverse proxy, held up by stacks of policies at both of its ends, in front of an upstream that falls ill.
 //!
 //! ```text
 //! cargo run --release --example gateway             # both passes, compared: about a minute
 //! cargo run --release --example gateway -- --help
 //! ```
 //!
-//! - `guard.rs`: the stack. The only module that knows the library.
-//! - `proxy.rs`, `message.rs`: the gateway, an axum server that forwards with reqwest.
+//! - `guard.rs`: the policies, a layer for axum and one for the HTTP client. **What to read for the library.**
+//! - `proxy.rs`, `message.rs`: the gateway, an axum server that forwards with a hyper-util client.
 //! - `upstream.rs`, `script.rs`: the embedded upstream, and what it goes through.
 //! - `load.rs`, `stats.rs`: the clients, and what they saw.
 //! - `pass.rs`, `serve.rs`, `cli.rs`: the program around them; `report.rs`, `comparison.rs`: what it prints.
@@ -26,6 +26,7 @@ mod upstream;
 
 use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 
+use axum::http::uri::Authority;
 use tokio::net::TcpListener;
 use tower::BoxError;
 
@@ -48,11 +49,11 @@ async fn main() -> ExitCode {
             say(cli::HELP.trim_end());
             Ok(())
         }
-        Command::Serve(options) => match prepare(options.listen, options.upstream.as_deref()).await {
+        Command::Serve(options) => match prepare(options.listen, options.upstream.as_ref()).await {
             Ok(listener) => serve::run(&options, listener).await,
             Err(error) => Err(error),
         },
-        Command::Compare(options) => match prepare(options.listen, options.upstream.as_deref()).await {
+        Command::Compare(options) => match prepare(options.listen, options.upstream.as_ref()).await {
             Ok(listener) => compare(&options, listener).await,
             Err(error) => Err(error),
         },
@@ -64,9 +65,9 @@ async fn main() -> ExitCode {
 }
 
 /// Finds out what can go wrong before anything is printed.
-async fn prepare(listen: SocketAddr, upstream: Option<&str>) -> Result<TcpListener, BoxError> {
-    if let Some(origin) = upstream {
-        upstream::reach(origin).await?;
+async fn prepare(listen: SocketAddr, upstream: Option<&Authority>) -> Result<TcpListener, BoxError> {
+    if let Some(upstream) = upstream {
+        upstream::reach(upstream).await?;
     }
     let listener = TcpListener::bind(listen).await;
     listener.map_err(|error| format!("cannot listen on {listen}: {error}").into())

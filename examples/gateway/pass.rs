@@ -41,14 +41,17 @@ pub(crate) async fn run(
     guard: &Guard,
 ) -> Result<Pass, BoxError> {
     // New in each pass: what one pass leaves behind must not weigh on the other.
-    let (upstream, embedded) = upstream::at(options.upstream.as_deref()).await?;
-    let gateway = Gateway::start(listener, &upstream, guard, |router| router)?;
+    let (upstream, embedded) = upstream::at(options.upstream.as_ref()).await?;
+    let gateway = Gateway::start(listener, upstream.clone(), guard, |router| router)?;
     let load = Load {
         target: format!("http://{}", gateway.address()),
         per_second: options.per_second,
         patience: patience(options.length),
     };
-    say(format_args!("  gateway {} -> upstream {upstream}", load.target));
+    say(format_args!(
+        "  gateway {} -> upstream http://{upstream}",
+        load.target
+    ));
     say(Second::HEADER);
 
     let (meter, length) = (Arc::new(Meter::default()), options.length);

@@ -10,18 +10,23 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER},
+    http::{StatusCode, header::CONTENT_TYPE, uri::Authority},
+    response::{IntoResponse, Response},
 };
-use reqwest::Client;
+use buttress::{axum::problem, find_rejected};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use tokio::{net::TcpListener, task::JoinHandle};
-use tower::{BoxError, ServiceExt, service_fn};
+use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use crate::{
-    guard::{Forward, Guard, Refusal, refusal},
-    message::{Outgoing, clean},
-    stats::ANSWERED_BY_GATEWAY,
+    guard::{Forward, Guard},
+    message::{clean, redirect},
+    stats::PROBLEM,
+    whole,
 };
 
 /// A running gateway; dropping it ends it.
@@ -74,42 +79,36 @@ impl Drop for InFlight {
 
 #[derive(Clone)]
 struct Route {
-    /// `http://host:port` of the upstream.
-    upstream: Arc<str>,
+    upstream: Authority,
     forward: Forward,
     traffic: Arc<Traffic>,
 }
 
 impl Gateway {
-    /// Serves on `listener` what the upstream at `http://host:port` answers. `dress` may add layers around the
-    /// whole server.
+    /// Serves on `listener` what the upstream answers. `dress` may add layers around the whole server.
     pub(crate) fn start(
         listener: TcpListener,
-        upstream: &str,
+        upstream: Authority,
         guard: &Guard,
         dress: impl FnOnce(Router) -> Router,
     ) -> Result<Self, BoxError> {
         let address = listener.local_addr()?;
         let traffic = Arc::new(Traffic::default());
-        // No timeout here: a guard stands in its place, or, to show what that means, nothing does.
-        // Redirects are the caller's business, and the environment's proxy is none of the gateway's.
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
         let counted = Arc::clone(&traffic);
-        let send = service_fn(move |outgoing: Outgoing| {
+        let count = move |request: Request| {
             counted.sent.fetch_add(1, Ordering::Relaxed);
-            let request = outgoing.into_request(&client);
-            async move { Ok::<_, BoxError>(request.send().await?.into()) }
-        });
+            request
+        };
         let route = Route {
-            upstream: upstream.into(),
-            forward: guard.wrap(send),
+            upstream,
+            forward: guard.around(ServiceBuilder::new().map_request(count).service(client)),
             traffic: Arc::clone(&traffic),
         };
-        let router = dress(Router::new().fallback(pass_on).with_state(route));
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let router = guard.before(Router::new().fallback(pass_on).with_state(route));
+        let service = dress(router).into_make_service_with_connect_info::<SocketAddr>();
         let server = tokio::spawn(async move {
             // Ends only with its task: accepting does not fail for good.
             let _ = axum::serve(listener, service).await;
@@ -140,47 +139,29 @@ impl Drop for Gateway {
 async fn pass_on(
     State(route): State<Route>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
-    incoming: Request,
-) -> Response<Body> {
+    mut request: Request,
+) -> Response {
     let _in_flight = route.traffic.enter();
-    let Ok(outgoing) = Outgoing::from_incoming(incoming, client, &route.upstream).await else {
-        return own_answer(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body-too-large",
-            "the body is too large",
-        );
-    };
-    match route.forward.oneshot(outgoing).await {
-        Ok(answer) => clean(answer).map(Body::new),
-        Err(error) => match refusal(&error) {
-            Some(Refusal {
-                status,
-                kind,
-                retry_after,
-            }) => {
-                let mut answer = own_answer(status, kind, &error.to_string());
-                if let Some(after) = retry_after {
-                    // Whole seconds, as the header wants them; rounded up, or a client would come too early.
-                    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-                    answer.headers_mut().insert(RETRY_AFTER, seconds.into());
-                }
-                answer
-            }
-            None => own_answer(
-                StatusCode::BAD_GATEWAY,
-                "upstream-unreachable",
-                &error.to_string(),
-            ),
+    if let Err(error) = redirect(&mut request, client, &route.upstream) {
+        return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response();
+    }
+    match route.forward.oneshot(request).await {
+        Ok(answer) => clean(answer),
+        Err(error) => match find_rejected(&*error) {
+            Some(rejected) => problem(rejected),
+            None => bad_gateway(&error),
         },
     }
 }
 
-/// An answer that does not come from the upstream.
-fn own_answer(status: StatusCode, kind: &'static str, why: &str) -> Response<Body> {
-    let mut answer = Response::new(Body::from(format!("{why}\n")));
-    *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(ANSWERED_BY_GATEWAY, HeaderValue::from_static(kind));
-    answer
+/// The upstream could not be talked with.
+fn bad_gateway(error: &BoxError) -> Response {
+    let status = StatusCode::BAD_GATEWAY;
+    let problem = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": whole(&**error),
+    });
+    (status, [(CONTENT_TYPE, PROBLEM)], problem.to_string()).into_response()
 }

@@ -22,7 +22,9 @@ pub(crate) fn say(line: impl Display) {
 }
 
 pub(crate) fn say_policies(guard: &Guard) {
-    say("The stack, outermost policy first:");
+    say(
+        "The stack, outermost policy first; two stand before the gateway's routes, four around its HTTP client:",
+    );
     for policy in guard.describe() {
         say(format_args!("  - {policy}"));
     }

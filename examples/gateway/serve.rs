@@ -7,6 +7,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
+use buttress::Rejected;
 use tokio::{
     net::TcpListener,
     select,
@@ -32,23 +33,23 @@ struct Watch {
 /// Serves until Ctrl-C, or for the length asked for.
 pub(crate) async fn run(options: &Serve, listener: TcpListener) -> Result<(), BoxError> {
     let guard = Guard::stack()?;
-    let (upstream, embedded) = upstream::at(options.upstream.as_deref()).await?;
+    let (upstream, embedded) = upstream::at(options.upstream.as_ref()).await?;
     let watch = Watch {
         begun: now(),
         meter: Arc::new(Meter::default()),
     };
     let layer = from_fn_with_state(watch.clone(), measure);
-    let gateway = Gateway::start(listener, &upstream, &guard, |router| router.layer(layer))?;
+    let gateway = Gateway::start(listener, upstream.clone(), &guard, |router| router.layer(layer))?;
 
     say(format_args!(
-        "Serving http://{} -> upstream {upstream}",
+        "Serving http://{} -> upstream http://{upstream}",
         gateway.address()
     ));
     say_policies(&guard);
     if embedded.is_some() {
         say(format_args!(
             "The upstream is the embedded one. Make it sick, and watch what the gateway does:\n  \
-             curl -X POST {upstream}/-/slow      (or failing, hanging, healthy)\n  \
+             curl -X POST http://{upstream}/-/slow      (or failing, hanging, healthy)\n  \
              curl -i http://{}/items/1",
             gateway.address()
         ));
@@ -103,7 +104,10 @@ async fn measure(State(watch): State<Watch>, request: Request, next: Next) -> Re
         watch,
     };
     let answer = next.run(request).await;
-    ended.outcome = Outcome::of_answer(answer.status(), answer.headers());
+    ended.outcome = match answer.extensions().get::<Rejected>() {
+        Some(rejected) => Outcome::of_rejection(rejected.kind()),
+        None => Outcome::of_answer(answer.status(), answer.headers(), &[]),
+    };
     answer
 }
 

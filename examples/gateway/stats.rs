@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use buttress::RejectedKind;
+use serde_json::Value;
 use tokio::time::Instant;
 
-/// The gateway marks what it answers itself with this header, so that a client can tell a 503 of the
-/// upstream from one of the gateway.
-pub(crate) const ANSWERED_BY_GATEWAY: &str = "x-gateway-error";
+/// The gateway's own errors are of this type (RFC 9457), so that a client can tell a 503 of the gateway from one of
+/// the upstream.
+pub(crate) const PROBLEM: &str = "application/problem+json";
 
 /// The time. The one place that reads a clock: the library's lint against hidden clocks is about policies, and
 /// this program measures real time.
@@ -49,17 +51,31 @@ impl Outcome {
         Self::HungUp,
     ];
 
-    /// The outcome of a call that got an answer.
-    pub(crate) fn of_answer(status: StatusCode, headers: &HeaderMap) -> Self {
+    /// The outcome of a call that got an answer, as a client can tell it.
+    pub(crate) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         if !status.is_server_error() {
             return Self::Answered;
         }
-        match headers.get(ANSWERED_BY_GATEWAY).map(HeaderValue::as_bytes) {
-            None => Self::UpstreamError,
-            Some(b"circuit-open") => Self::CircuitOpen,
-            Some(b"bulkhead-full") => Self::BulkheadFull,
-            Some(b"timed-out") => Self::TimedOut,
-            Some(_) => Self::Lost,
+        if headers.get(CONTENT_TYPE).is_none_or(|value| value != PROBLEM) {
+            return Self::UpstreamError;
+        }
+        let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+        let kind = problem["type"].as_str().unwrap_or_default();
+        match kind.rsplit('.').next() {
+            Some("CircuitOpen") => Self::CircuitOpen,
+            Some("BulkheadFull") => Self::BulkheadFull,
+            Some("TimedOut") => Self::TimedOut,
+            _ => Self::Lost,
+        }
+    }
+
+    /// The outcome of a call that was rejected, as the gateway itself knows it.
+    pub(crate) const fn of_rejection(kind: RejectedKind) -> Self {
+        match kind {
+            RejectedKind::CircuitOpen => Self::CircuitOpen,
+            RejectedKind::BulkheadFull => Self::BulkheadFull,
+            RejectedKind::TimedOut => Self::TimedOut,
+            _ => Self::Lost,
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use axum::{
     Router,
     extract::{Path, State},
-    http::{StatusCode, Uri},
+    http::{StatusCode, uri::Authority},
     routing::post,
 };
 use tokio::{
@@ -112,25 +112,26 @@ impl Drop for Upstream {
     }
 }
 
-/// Where to forward to: the server at `origin`, or else an embedded one, started here.
-pub(crate) async fn at(origin: Option<&str>) -> std::io::Result<(String, Option<Upstream>)> {
-    if let Some(origin) = origin {
-        return Ok((origin.to_owned(), None));
+/// Where to forward to: the server that was named, or else an embedded one, started here.
+pub(crate) async fn at(named: Option<&Authority>) -> Result<(Authority, Option<Upstream>), BoxError> {
+    if let Some(named) = named {
+        return Ok((named.clone(), None));
     }
     let embedded = Upstream::start().await?;
-    Ok((format!("http://{}", embedded.address), Some(embedded)))
+    Ok((embedded.address.to_string().parse()?, Some(embedded)))
 }
 
 /// Whether a server that is not embedded takes a connection.
-pub(crate) async fn reach(origin: &str) -> Result<(), BoxError> {
-    let uri: Uri = origin.parse()?;
-    let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
+pub(crate) async fn reach(upstream: &Authority) -> Result<(), BoxError> {
+    let (host, port) = (upstream.host(), upstream.port_u16().unwrap_or(80));
     // A URL writes an IPv6 address in brackets, a socket does not.
     let host = host.trim_start_matches('[').trim_end_matches(']');
     match timeout(REACH, TcpStream::connect((host, port))).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("cannot reach the upstream {origin}: {error}").into()),
-        Err(_) => Err(format!("cannot reach the upstream {origin}: no answer within {REACH:?}").into()),
+        Ok(Err(error)) => Err(format!("cannot reach the upstream http://{upstream}: {error}").into()),
+        Err(_) => {
+            Err(format!("cannot reach the upstream http://{upstream}: no answer within {REACH:?}").into())
+        }
     }
 }
 

@@ -3,11 +3,13 @@
 use std::{
     fmt,
     future::Future,
+    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use tower::Service;
 
 use crate::{
@@ -18,14 +20,21 @@ use crate::{
         replay::{Renew, Replay},
         timer::Timed,
     },
-    policies::step::Ask,
+    policies::step::{Ask, Policy},
     vocabulary::{error::HoldsRejected, outcome::Outcome, predicate::Rules, rejected::Rejected},
 };
 
-/// One call as the driver sees it: it makes attempts, judges their results and gives one to the caller.
-pub trait Attempts: Sized {
-    /// What guards the call.
+/// What is guarded, and by what.
+pub trait Guarded {
+    /// What guards it.
     type Policy: Timed;
+
+    /// The policy.
+    fn policy(&self) -> &Self::Policy;
+}
+
+/// One call as the driver sees it: it makes attempts, judges their results and gives one to the caller.
+pub trait Attempts: Guarded + Sized {
     /// What an attempt responds.
     type Response;
     /// What an attempt fails with, and what holds rejections.
@@ -44,9 +53,6 @@ pub trait Attempts: Sized {
 
     /// Whether an attempt may wait in a queue.
     const MAY_WAIT: bool;
-
-    /// The policy.
-    fn policy(&self) -> &Self::Policy;
 
     /// The limit that the call wants for a timeout.
     fn limit(&self, timeout: &str) -> Option<Duration>;
@@ -111,6 +117,59 @@ pub(crate) struct Guarding<S, P, X, R: Renew<S>, A> {
     pub(crate) replay: R,
     pub(crate) answer: A,
     pub(crate) spare: R::Spare,
+    /// Makes the same around another policy. A pointer, made where everything is known to be `Clone`: the service's
+    /// users need not know that.
+    renew: fn(&Self, P) -> Self,
+    /// What was made so last. A service that is only ever cloned, as those in a router, stays as old as it is, and its
+    /// clones find here what they need.
+    renewed: ArcSwapOption<Self>,
+}
+
+impl<S, P, X: Clone, R: Renew<S> + Clone, A: Clone> Guarding<S, P, X, R, A> {
+    pub(crate) fn new(
+        policy: P,
+        rules: Option<Arc<Rules>>,
+        exchange: &X,
+        replay: &R,
+        answer: &A,
+        spare: R::Spare,
+    ) -> Self {
+        Self {
+            policy,
+            rules,
+            exchange: exchange.clone(),
+            replay: replay.clone(),
+            answer: answer.clone(),
+            spare,
+            renew: |old, policy| {
+                let spare = R::respare(&old.spare);
+                Self::new(
+                    policy,
+                    old.rules.clone(),
+                    &old.exchange,
+                    &old.replay,
+                    &old.answer,
+                    spare,
+                )
+            },
+            renewed: ArcSwapOption::empty(),
+        }
+    }
+}
+
+impl<S, P: Policy, X, R: Renew<S>, A> Guarding<S, P, X, R, A> {
+    /// The same around the policy that has taken the place of this one's. It takes no lock.
+    #[cold]
+    pub(crate) fn renewed(&self) -> Option<Arc<Self>> {
+        if let Some(renewed) = self.renewed.load_full()
+            && !renewed.policy.is_superseded()
+        {
+            return Some(renewed);
+        }
+        let renewed = Arc::new((self.renew)(self, self.policy.successor()?));
+        self.renewed.store(Some(Arc::clone(&renewed)));
+        Some(renewed)
+    }
 }
 
 impl<S, P: fmt::Debug, X, R: Renew<S>, A> fmt::Debug for Guarding<S, P, X, R, A> {
@@ -122,15 +181,24 @@ impl<S, P: fmt::Debug, X, R: Renew<S>, A> fmt::Debug for Guarding<S, P, X, R, A>
 }
 
 /// The attempts of a call to a guarded service.
-pub struct ServiceAttempts<S, Req, P, X, R, A>
-where
-    S: Service<R::Sent>,
-    R: Replay<Req> + Renew<S>,
-    X: Exchange<Req, S::Response, S::Error>,
-{
+///
+/// `Facts` are those that the exchange `X` took from a request `Req`, and `Kept` what `R` keeps of it.
+pub struct ServiceAttempts<S, Req, P, X, R: Renew<S>, A, Facts, Kept> {
     pub(crate) guarding: Arc<Guarding<S, P, X, R, A>>,
-    pub(crate) facts: X::Facts,
-    pub(crate) kept: R::Kept,
+    pub(crate) facts: Facts,
+    pub(crate) kept: Kept,
+    pub(crate) of: PhantomData<fn(Req)>,
+}
+
+impl<S, Req, P: Timed, X, R: Renew<S>, A, Facts, Kept> Guarded
+    for ServiceAttempts<S, Req, P, X, R, A, Facts, Kept>
+{
+    type Policy = P;
+
+    #[inline]
+    fn policy(&self) -> &P {
+        &self.guarding.policy
+    }
 }
 
 /// An attempt of a call to a guarded service, waiting to be made.
@@ -141,7 +209,7 @@ pub struct NextCall<S, Req> {
     pub(crate) request: Option<Req>,
 }
 
-impl<S, Req, P, X, R, A> Attempts for ServiceAttempts<S, Req, P, X, R, A>
+impl<S, Req, P, X, R, A> Attempts for ServiceAttempts<S, Req, P, X, R, A, X::Facts, R::Kept>
 where
     S: Service<R::Sent>,
     S::Error: HoldsRejected,
@@ -150,7 +218,6 @@ where
     X: Exchange<Req, S::Response, S::Error>,
     A: Answer<X::Facts, S::Response, S::Error>,
 {
-    type Policy = P;
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -160,11 +227,6 @@ where
 
     const DEFERS: bool = X::DEFERS;
     const MAY_WAIT: bool = R::RENEWS;
-
-    #[inline]
-    fn policy(&self) -> &P {
-        &self.guarding.policy
-    }
 
     #[inline]
     fn limit(&self, timeout: &str) -> Option<Duration> {
@@ -250,11 +312,8 @@ where
     }
 }
 
-impl<S, Req, P: fmt::Debug, X, R, A> fmt::Debug for ServiceAttempts<S, Req, P, X, R, A>
-where
-    S: Service<R::Sent>,
-    R: Replay<Req> + Renew<S>,
-    X: Exchange<Req, S::Response, S::Error>,
+impl<S, Req, P: fmt::Debug, X, R: Renew<S>, A, Facts, Kept> fmt::Debug
+    for ServiceAttempts<S, Req, P, X, R, A, Facts, Kept>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceAttempts")

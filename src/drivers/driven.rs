@@ -11,28 +11,38 @@ use pin_project_lite::pin_project;
 
 use crate::{
     drivers::{
-        attempts::{AskAttempts, Attempts},
+        attempts::{AskAttempts, Attempts, Guarded},
         dropping,
         held::Held,
+        in_force,
         timer::{NoTimer, Timed, Timer},
     },
     policies::step::{Expired, Next, Policy, Step},
     vocabulary::{
         clock::Now,
-        outcome::Outcome,
+        outcome::{Advice, Outcome},
         rejected::{Reason, Rejected},
     },
 };
 
 type ResultOf<A> = Result<<A as Attempts>::Response, <A as Attempts>::Error>;
-type PassOf<A> = <<A as Attempts>::Policy as Policy>::Pass;
-type CallingTimer<A> = <<A as Attempts>::Policy as Timed>::Calling;
+type PassOf<A> = <<A as Guarded>::Policy as Policy>::Pass;
+type CallingTimer<A> = <<A as Guarded>::Policy as Timed>::Calling;
 type BetweenOf<A> = Pin<Box<Between<<A as Attempts>::Next, BetweenTimer<A>>>>;
 type StageOf<A> = Stage<<A as Attempts>::Future, <A as Attempts>::Answering, BetweenOf<A>>;
-type BetweenTimer<A> = <<A as Attempts>::Policy as Timed>::Between;
+type BetweenTimer<A> = <<A as Guarded>::Policy as Timed>::Between;
+type ProjectionOf<'a, A> =
+    DrivenProjection<'a, A, <A as Attempts>::Future, <A as Attempts>::Answering, <A as Attempts>::Next>;
+
+/// The call that makes these attempts.
+pub type DrivenBy<A> = Driven<A, <A as Attempts>::Future, <A as Attempts>::Answering, <A as Attempts>::Next>;
 
 pin_project! {
-    /// A guarded call.
+    /// A guarded call: `A` makes its attempts, each an `F`; `G` is the answer of a fallback, and `N` an attempt that waits.
+    ///
+    /// These are parameters, and not types that belong to `A`, because a call is held across an `.await`: whether that is
+    /// `Send` must be seen without the bound on the service's error, which for a `BoxError` would fail there
+    /// (rust-lang/rust#110338).
     ///
     /// # Panics
     ///
@@ -43,25 +53,22 @@ pin_project! {
     /// Dropping it drops what is pending and returns everything that the call holds, at once.
     #[project = DrivenProjection]
     #[must_use = "futures do nothing unless polled"]
-    pub struct Driven<A: Attempts> {
+    pub struct Driven<A: Guarded, F, G, N> {
         #[pin]
-        stage: StageOf<A>,
+        stage: Stage<F, G, Pin<Box<Between<N, BetweenTimer<A>>>>>,
         #[pin]
         timer: CallingTimer<A>,
         pass: PassOf<A>,
         attempts: A,
-        // Whether the policy knows that the present stage is pending, and the timer is armed accordingly.
-        pended: bool,
+        progress: Progress,
         // Whether code of the service runs. It panicked when it still does while this is dropped:
         // `thread::panicking` would not know, once the panic was caught further out.
-        running: bool,
-        // Whether the caller has the result. What is left of the attempt goes with this future.
-        over: bool,
+        running: Running,
     }
 
-    impl<A: Attempts> PinnedDrop for Driven<A> {
+    impl<A: Guarded, F, G, N> PinnedDrop for Driven<A, F, G, N> {
         fn drop(this: Pin<&mut Self>) {
-            if !this.over {
+            if this.progress != Progress::Over {
                 abandon(this.project());
             }
         }
@@ -93,6 +100,27 @@ pin_project! {
     }
 }
 
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// These two make a whole word: a call is moved before it is first polled, and padding would be copied byte by byte.
+#[repr(u32)]
+enum Progress {
+    /// Its policy does not know of the present stage being pending.
+    Fresh,
+    /// The policy knows that, and the timer is armed accordingly.
+    Pended,
+    /// The caller has the result. What is left of the attempt goes with the future.
+    Over,
+}
+
+/// Whether code of the service runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Running {
+    No,
+    Yes,
+}
+
 /// What the next attempt waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
@@ -106,7 +134,7 @@ enum Wait {
     ReadyToResume,
 }
 
-impl<A: Attempts> Driven<A> {
+impl<A: Attempts> DrivenBy<A> {
     #[inline(always)]
     fn new(attempts: A, pass: PassOf<A>, stage: StageOf<A>) -> Self {
         let timer = CallingTimer::<A>::default();
@@ -115,9 +143,8 @@ impl<A: Attempts> Driven<A> {
             timer,
             pass,
             attempts,
-            pended: false,
-            running: false,
-            over: false,
+            progress: Progress::Fresh,
+            running: Running::No,
         }
     }
 
@@ -162,20 +189,43 @@ impl<A: Attempts> Driven<A> {
     }
 }
 
-impl<A: Attempts> Future for Driven<A> {
+impl<A: Attempts> Future for DrivenBy<A> {
     type Output = Result<A::Given, A::Error>;
+
+    /// Policies further in need not know the limits of a call that was not pending so far: telling them would cost as
+    /// much as a timeout does.
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if A::Policy::LIMITS && self.progress == Progress::Pended {
+            self.poll_limited(cx)
+        } else {
+            self.poll_attempt::<false>(cx)
+        }
+    }
+}
+
+impl<A: Attempts> DrivenBy<A> {
+    #[inline(never)]
+    fn poll_limited(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<A::Given, A::Error>> {
+        self.poll_attempt::<true>(cx)
+    }
 
     /// An attempt that succeeds at once is settled right here, and its response goes from the service into the
     /// caller's hands without a stop in memory; everything else goes on in `poll_on`.
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    #[inline(always)]
+    fn poll_attempt<const LIMITED: bool>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<A::Given, A::Error>> {
         let this = self.as_mut().project();
         let StageProjection::Calling { future } = this.stage.project() else {
             return self.poll_on(cx, Polled::Between);
         };
-        *this.running = true;
+        *this.running = Running::Yes;
+        let limited = LIMITED.then(|| in_force::under(this.attempts.policy(), this.pass));
         let polled = future.poll(cx);
-        *this.running = false;
+        drop(limited);
+        *this.running = Running::No;
         let judges = A::Policy::JUDGES || A::DEFERS;
         let policy = this.attempts.policy();
         match polled {
@@ -184,7 +234,7 @@ impl<A: Attempts> Future for Driven<A> {
             {
                 let next = policy.succeed(this.pass);
                 if next == Next::Done && policy.attempts(this.pass) <= 1 {
-                    *this.over = true;
+                    *this.progress = Progress::Over;
                     return Poll::Ready(Ok(this.attempts.give(response)));
                 }
                 self.poll_on(cx, Polled::Left(Ok(response), next))
@@ -207,7 +257,7 @@ enum Polled<R> {
     Left(R, Next),
 }
 
-impl<A: Attempts> Driven<A> {
+impl<A: Attempts> DrivenBy<A> {
     #[inline(never)]
     fn poll_on(
         mut self: Pin<&mut Self>,
@@ -235,9 +285,11 @@ impl<A: Attempts> Driven<A> {
         let this = self.as_mut().project();
         let polled = match this.stage.project() {
             StageProjection::Calling { future } => {
-                *this.running = true;
+                *this.running = Running::Yes;
+                let limited = in_force::under(this.attempts.policy(), this.pass);
                 let polled = future.poll(cx);
-                *this.running = false;
+                drop(limited);
+                *this.running = Running::No;
                 polled.map(Some)
             }
             _ => self.poll_between(cx),
@@ -255,9 +307,11 @@ impl<A: Attempts> Driven<A> {
         let attempts = this.attempts;
         let step = match this.stage.project() {
             StageProjection::Answering { future } => {
-                *this.running = true;
+                *this.running = Running::Yes;
+                let limited = in_force::under(attempts.policy(), this.pass);
                 let polled = future.poll(cx);
-                *this.running = false;
+                drop(limited);
+                *this.running = Running::No;
                 return polled.map(Some);
             }
             StageProjection::Refused { rejected } => {
@@ -270,7 +324,7 @@ impl<A: Attempts> Driven<A> {
                         ready!(attempts.policy().poll_queue(this.pass, cx));
                         // It gave its readiness up when it began to wait.
                         *wait = Wait::ReadyToResume;
-                        *this.pended = false;
+                        *this.progress = Progress::Fresh;
                         return Poll::Ready(None);
                     }
                     // `poll_deadline` ends it.
@@ -282,9 +336,9 @@ impl<A: Attempts> Driven<A> {
                         {
                             policy.refuse_resumed(by, this.pass, &AskAttempts(&*attempts))
                         } else {
-                            *this.running = true;
+                            *this.running = Running::Yes;
                             let polled = attempts.poll_ready(next, cx);
-                            *this.running = false;
+                            *this.running = Running::No;
                             if let Err(error) = ready!(polled) {
                                 return Poll::Ready(Some(Err(error)));
                             }
@@ -318,12 +372,12 @@ impl<A: Attempts> Driven<A> {
     /// The next attempt is admitted: makes it, or drives its service ready first.
     fn make(self: Pin<&mut Self>) -> Option<Rejected> {
         let mut this = self.project();
-        *this.pended = false;
+        *this.progress = Progress::Fresh;
         if let StageProjection::Between { between } = this.stage.as_mut().project() {
             let BetweenProjection { next, .. } = between.as_mut().project();
-            *this.running = true;
+            *this.running = Running::Yes;
             let made = this.attempts.make(next);
-            *this.running = false;
+            *this.running = Running::No;
             match made {
                 Some(future) => this.stage.set(Stage::Calling { future }),
                 None => return Some(not_ready(&*this.attempts)),
@@ -335,7 +389,7 @@ impl<A: Attempts> Driven<A> {
     /// The next attempt is to wait in a queue: gives up the readiness that it may have.
     fn queue(self: Pin<&mut Self>) {
         let this = self.project();
-        *this.pended = false;
+        *this.progress = Progress::Fresh;
         if let StageProjection::Between { between } = this.stage.project() {
             let BetweenProjection { next, wait, .. } = between.as_mut().project();
             if *wait != Wait::Slot {
@@ -349,19 +403,19 @@ impl<A: Attempts> Driven<A> {
     /// another look at the stage.
     fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let mut this = self.project();
-        let (policy, pass, pended) = (this.attempts.policy(), this.pass, this.pended);
+        let (policy, pass, progress) = (this.attempts.policy(), this.pass, this.progress);
         let expired = if CallingTimer::<A>::RUNS {
-            ready!(poll_expired(policy, pass, pended, this.timer, cx))
+            ready!(poll_expired(policy, pass, progress, this.timer, cx))
         } else if let StageProjection::Between { between } = this.stage.as_mut().project() {
             ready!(poll_expired(
                 policy,
                 pass,
-                pended,
+                progress,
                 between.as_mut().project().timer,
                 cx
             ))
         } else {
-            ready!(poll_expired(policy, pass, pended, pin!(NoTimer), cx))
+            ready!(poll_expired(policy, pass, progress, pin!(NoTimer), cx))
         };
         Poll::Ready(match expired {
             Expired::Refused(rejected) => {
@@ -381,10 +435,10 @@ impl<A: Attempts> Driven<A> {
 /// The call is dropped before its caller has a result.
 #[cold]
 #[inline(never)]
-fn abandon<A: Attempts>(mut this: DrivenProjection<'_, A>) {
+fn abandon<A: Guarded, F, G, N>(mut this: DrivenProjection<'_, A, F, G, N>) {
     // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
     this.stage.set(Stage::Refused { rejected: None });
-    let why = dropping::cause(*this.running);
+    let why = dropping::cause(*this.running == Running::Yes);
     this.attempts.policy().abandon(this.pass, why);
 }
 
@@ -392,20 +446,20 @@ fn abandon<A: Attempts>(mut this: DrivenProjection<'_, A>) {
 fn poll_expired<P: Policy, T: Timer>(
     policy: &P,
     pass: &mut P::Pass,
-    pended: &mut bool,
+    progress: &mut Progress,
     mut timer: Pin<&mut T>,
     cx: &mut Context<'_>,
 ) -> Poll<Expired> {
     loop {
-        if !*pended {
-            *pended = true;
+        if *progress != Progress::Pended {
+            *progress = Progress::Pended;
             let deadline = policy.pended(pass, &mut Now::of(policy.clock()));
             timer
                 .as_mut()
                 .arm(deadline.map(|deadline| policy.clock().timer(deadline)));
         }
         ready!(timer.as_mut().poll(cx));
-        *pended = false;
+        *progress = Progress::Fresh;
         match policy.expire(pass, policy.clock().now()) {
             Expired::NotYet => {}
             expired => return Poll::Ready(expired),
@@ -415,7 +469,7 @@ fn poll_expired<P: Policy, T: Timer>(
 
 /// Lets the policy leave with a result, and does what follows. `may_repeat`: whether another attempt is possible.
 fn leave<A: Attempts>(
-    this: DrivenProjection<'_, A>,
+    this: ProjectionOf<'_, A>,
     result: ResultOf<A>,
     may_repeat: bool,
 ) -> Option<Result<A::Given, A::Error>> {
@@ -427,6 +481,13 @@ fn leave<A: Attempts>(
             Outcome::success()
         };
         let repeatable = may_repeat && outcome.is_repeatable() && this.attempts.can_repeat();
+        let outcome = match outcome.advice() {
+            Advice::RetryAfter(_) => {
+                let left = outcome.time_left().into_iter().chain(in_force::time_left());
+                outcome.with_time_left(left.min())
+            }
+            Advice::Stop | Advice::Retry => outcome,
+        };
         this.attempts
             .policy()
             .leave(this.pass, &outcome.with_repeatable(repeatable))
@@ -436,12 +497,12 @@ fn leave<A: Attempts>(
 
 /// Does what follows a result: gives it to the caller, or makes another attempt or answer (`None`).
 fn follow<A: Attempts>(
-    mut this: DrivenProjection<'_, A>,
+    mut this: ProjectionOf<'_, A>,
     mut result: ResultOf<A>,
     next: Next,
 ) -> Option<Result<A::Given, A::Error>> {
     let policy = this.attempts.policy();
-    *this.pended = false;
+    *this.progress = Progress::Fresh;
     // It is asked before a pass that is held is taken away.
     let attempts = policy.attempts(this.pass);
     let held = match next {
@@ -454,7 +515,7 @@ fn follow<A: Attempts>(
         }
         Next::Again => {
             if let Some(next) = this.attempts.prepare() {
-                this.stage.set(Driven::<A>::between(next, Wait::Time));
+                this.stage.set(DrivenBy::<A>::between(next, Wait::Time));
                 return None;
             }
             // It said that it could make another attempt, and cannot: what lies outside of the retry is left by the
@@ -464,14 +525,14 @@ fn follow<A: Attempts>(
         Next::Answer => {
             let hidden = policy.hidden_attempts(this.pass);
             note_attempts(this.attempts, &mut result, hidden);
-            *this.running = true;
+            *this.running = Running::Yes;
             let future = this.attempts.answer(result);
-            *this.running = false;
+            *this.running = Running::No;
             this.stage.set(Stage::Answering { future });
             return None;
         }
     };
-    *this.over = true;
+    *this.progress = Progress::Over;
     note_attempts(this.attempts, &mut result, attempts);
     Some(match (result, held) {
         (Ok(response), None) => Ok(this.attempts.give(response)),
@@ -497,9 +558,9 @@ fn not_ready<A: Attempts>(attempts: &A) -> Rejected {
     )
 }
 
-impl<A> fmt::Debug for Driven<A>
+impl<A, F, G, N> fmt::Debug for Driven<A, F, G, N>
 where
-    A: Attempts + fmt::Debug,
+    A: Guarded + fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driven")

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
-        attempts::Attempts,
+        attempts::{Attempts, Guarded},
         held::Held,
         timer::Timed,
     },
@@ -84,13 +84,20 @@ pub(crate) struct FunctionAttempts<P, F: AsyncFunction, E, A = NoAnswer> {
     pub(crate) holding: Holding<E>,
 }
 
+impl<P: Timed, F: AsyncFunction, E, A> Guarded for FunctionAttempts<P, F, E, A> {
+    type Policy = P;
+
+    fn policy(&self) -> &P {
+        &self.policy
+    }
+}
+
 impl<P, F, E, A> Attempts for FunctionAttempts<P, F, E, A>
 where
     P: Timed,
     F: AsyncFunction,
     A: Answer<(), F::Response, E>,
 {
-    type Policy = P;
     type Response = F::Response;
     type Error = E;
     type Future = FunctionAttempt<F::Future, fn(F::Error) -> E>;
@@ -100,10 +107,6 @@ where
 
     const DEFERS: bool = false;
     const MAY_WAIT: bool = true;
-
-    fn policy(&self) -> &P {
-        &self.policy
-    }
 
     fn limit(&self, _timeout: &str) -> Option<Duration> {
         None

@@ -13,6 +13,7 @@ pub(crate) mod dropping;
 pub(crate) mod exchange;
 pub(crate) mod function;
 pub(crate) mod held;
+pub(crate) mod in_force;
 pub(crate) mod layers;
 pub(crate) mod replay;
 pub(crate) mod run;

@@ -54,6 +54,9 @@ pub trait Renew<S>: Send + Sync + 'static {
     /// Keeps what others are made from.
     fn spare(service: &S) -> Self::Spare;
 
+    /// The same once more, for settings that take the place of those before.
+    fn respare(spare: &Self::Spare) -> Self::Spare;
+
     /// Another service, not polled ready.
     fn renew(spare: &Self::Spare) -> Option<S>;
 
@@ -176,6 +179,8 @@ impl<S> Renew<S> for Once {
 
     fn spare(_service: &S) {}
 
+    fn respare((): &()) {}
+
     fn renew((): &()) -> Option<S> {
         None
     }
@@ -196,6 +201,10 @@ macro_rules! renews {
 
             fn spare(service: &S) -> Mutex<S> {
                 Mutex::new(service.clone())
+            }
+
+            fn respare(spare: &Mutex<S>) -> Mutex<S> {
+                Mutex::new(lock(spare).clone())
             }
 
             fn renew(spare: &Mutex<S>) -> Option<S> {

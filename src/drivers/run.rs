@@ -6,7 +6,7 @@ use crate::{
     drivers::{
         answer::NoAnswer,
         attempts::Attempts,
-        driven::Driven,
+        driven::DrivenBy,
         function::{AsyncFunction, FunctionAttempts, Holding},
     },
     policies::{bulkhead::Bulkhead, circuit_breaker::CircuitBreaker, retry::Retry, timeout::Timeout},
@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Drives a call of a function; nothing of it begins before the first poll.
-pub(crate) fn drive<A: Attempts<Next = ()>>(attempts: A) -> Driven<A> {
-    Driven::unentered(attempts, ())
+pub(crate) fn drive<A: Attempts<Next = ()>>(attempts: A) -> DrivenBy<A> {
+    DrivenBy::unentered(attempts, ())
 }
 
 macro_rules! runs {

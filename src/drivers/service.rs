@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -15,7 +16,7 @@ use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
         attempts::{AskAttempts, Guarding, NextCall, ServiceAttempts},
-        driven::Driven,
+        driven::DrivenBy,
         exchange::{Exchange, Plain},
         replay::{Once, Renew, Replay},
         timer::Timed,
@@ -116,14 +117,14 @@ where
     type Service = Guard<S, P, X, R, A>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let guarding = Guarding {
-            policy: self.policy.clone(),
-            rules: self.rules.clone(),
-            exchange: self.exchange.clone(),
-            replay: self.replay.clone(),
-            answer: self.answer.clone(),
-            spare: R::spare(&inner),
-        };
+        let guarding = Guarding::new(
+            self.policy.clone(),
+            self.rules.clone(),
+            &self.exchange,
+            &self.replay,
+            &self.answer,
+            R::spare(&inner),
+        );
         Guard {
             inner,
             guarding: Arc::new(guarding),
@@ -229,12 +230,17 @@ where
 {
     type Response = X::Response<P>;
     type Error = S::Error;
-    type Future = Driven<ServiceAttempts<S, Req, P, X, R, A>>;
+    type Future = GuardFuture<S, Req, P, X, R, A>;
 
     /// Ready when the inner service is, or when the policy would refuse anyway. Nothing is reserved: admission
     /// happens in the call.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        if self.guarding.policy.is_superseded()
+            && let Some(renewed) = self.guarding.renewed()
+        {
+            self.guarding = renewed;
+        }
         if let Some(by) = self.guarding.policy.would_refuse(R::RENEWS) {
             self.readiness = Readiness::Refuses(by);
             return Poll::Ready(Ok(()));
@@ -254,6 +260,7 @@ where
             guarding,
             facts,
             kept,
+            of: PhantomData,
         };
         let mut pass = P::Pass::default();
         let policy = &self.guarding.policy;
@@ -261,7 +268,9 @@ where
         let step = if readiness == Readiness::Ready {
             policy.enter(&mut pass, &AskAttempts(&attempts))
         } else {
-            refuse(policy, readiness, &mut pass, &AskAttempts(&attempts))
+            let step;
+            (pass, step) = refuse(policy, readiness, &AskAttempts(&attempts));
+            step
         };
         arrive::<S, Req, P, X, R, A>(&mut self.inner, attempts, pass, step, request)
     }
@@ -271,8 +280,8 @@ where
 #[inline(always)]
 pub(crate) fn arrive<S, Req, P, X, R, A>(
     inner: &mut S,
-    attempts: ServiceAttempts<S, Req, P, X, R, A>,
-    mut pass: P::Pass,
+    attempts: CallAttempts<S, Req, P, X, R, A>,
+    pass: P::Pass,
     step: Step,
     request: R::Sent,
 ) -> GuardFuture<S, Req, P, X, R, A>
@@ -286,13 +295,14 @@ where
 {
     match step {
         Step::Call => {
-            let entered = Entered {
+            let mut entered = Entered {
                 policy: &attempts.guarding.policy,
-                pass: &mut pass,
+                pass,
             };
             let future = inner.call(request);
+            let pass = std::mem::take(&mut entered.pass);
             std::mem::forget(entered);
-            Driven::calling(attempts, pass, future)
+            DrivenBy::calling(attempts, pass, future)
         }
         Step::Queue => {
             let service = R::release(inner);
@@ -301,34 +311,61 @@ where
                 ready: false,
                 request: Some(request),
             };
-            Driven::queued(attempts, pass, next)
+            DrivenBy::queued(attempts, pass, next)
         }
-        Step::Refused(rejected) => Driven::refused(attempts, pass, rejected),
+        Step::Refused(rejected) => DrivenBy::refused(attempts, pass, rejected),
     }
 }
 
-/// The rejection of a call for which the service was not polled ready.
+/// The rejection of a call for which the service was not polled ready. It gives the pass as a value: one whose address
+/// is known here would be kept in memory by every call, and moved from there.
 #[cold]
-fn refuse<P: Policy>(policy: &P, readiness: Readiness, pass: &mut P::Pass, ask: &impl Ask) -> Step {
-    if let Readiness::Refuses(by) = readiness {
-        policy.refuse(by, pass, ask)
+#[inline(never)]
+fn refuse<P: Policy>(policy: &P, readiness: Readiness, ask: &impl Ask) -> (P::Pass, Step) {
+    let mut pass = P::Pass::default();
+    let step = if let Readiness::Refuses(by) = readiness {
+        policy.refuse(by, &mut pass, ask)
     } else {
         Step::Refused(Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady))
-    }
+    };
+    (pass, step)
 }
 
 /// Leaves the policy again when the inner service's `call` panics.
 struct Entered<'a, P: Policy> {
     policy: &'a P,
-    pass: &'a mut P::Pass,
+    pass: P::Pass,
 }
 
 impl<P: Policy> Drop for Entered<'_, P> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.policy.abandon(self.pass, Abandoned::Panicked);
+        panicked(self.policy, std::mem::take(&mut self.pass));
     }
 }
 
+#[cold]
+#[inline(never)]
+fn panicked<P: Policy>(policy: &P, mut pass: P::Pass) {
+    policy.abandon(&mut pass, Abandoned::Panicked);
+}
+
+/// The attempts of a call to a guarded service.
+pub(crate) type CallAttempts<S, Req, P, X, R, A> = ServiceAttempts<
+    S,
+    Req,
+    P,
+    X,
+    R,
+    A,
+    <X as Exchange<
+        Req,
+        <S as Service<<R as Replay<Req>>::Sent>>::Response,
+        <S as Service<<R as Replay<Req>>::Sent>>::Error,
+    >>::Facts,
+    <R as Replay<Req>>::Kept,
+>;
+
 /// The future of a call to a guarded service.
 pub type GuardFuture<S, Req, P, X = Plain, R = Once, A = NoAnswer> =
-    Driven<ServiceAttempts<S, Req, P, X, R, A>>;
+    DrivenBy<CallAttempts<S, Req, P, X, R, A>>;

@@ -40,6 +40,12 @@ pub type BackoffFunction = Arc<dyn for<'a, 'b> Fn(u32, &'a Outcome<'b>) -> Durat
 /// The jitter is applied **inside** the cap: a wait is capped first and spread then. A cap applied after the
 /// jitter gathers the clients again at the cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Jitter {
     /// None: the wait as it is.
     None,
@@ -118,6 +124,24 @@ impl Backoff {
         }
     }
 
+    /// The shortest and the longest wait after attempt `attempt` (the first is 1); `None` where a closure says it.
+    pub(crate) fn bounds(&self, attempt: u32, jitter: Jitter) -> Option<(Duration, Duration)> {
+        let capped = match self {
+            Self::Fixed(wait) => *wait,
+            Self::Exponential { initial, factor, max } => {
+                growth(*initial, *factor, *max, attempt.saturating_sub(1))
+            }
+            Self::Decorrelated { base, max } => return Some((*base, growth(*base, 3.0, *max, attempt))),
+            Self::Function(_) => return None,
+        };
+        let shortest = match jitter {
+            Jitter::None => capped,
+            Jitter::Full => Duration::ZERO,
+            Jitter::Equal => capped / 2,
+        };
+        Some((shortest, capped))
+    }
+
     /// The wait after attempt `attempt` (the first is 1), `previous` being the wait before that attempt.
     pub(crate) fn wait(
         &self,
@@ -142,6 +166,32 @@ impl Backoff {
             Jitter::None => capped,
             Jitter::Full => share(capped, random.unit()),
             Jitter::Equal => capped / 2 + share(capped.saturating_sub(capped / 2), random.unit()),
+        }
+    }
+}
+
+/// Closures are the same when they are the same one.
+impl PartialEq for Backoff {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fixed(one), Self::Fixed(other)) => one == other,
+            (
+                Self::Exponential { initial, factor, max },
+                Self::Exponential {
+                    initial: other_initial,
+                    factor: other_factor,
+                    max: other_max,
+                },
+            ) => initial == other_initial && factor == other_factor && max == other_max,
+            (
+                Self::Decorrelated { base, max },
+                Self::Decorrelated {
+                    base: other_base,
+                    max: other_max,
+                },
+            ) => base == other_base && max == other_max,
+            (Self::Function(one), Self::Function(other)) => Arc::ptr_eq(one, other),
+            _ => false,
         }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod backoff;
 pub(crate) mod bulkhead;
 pub(crate) mod circuit_breaker;
 pub(crate) mod fallback;
+pub(crate) mod in_force;
 pub(crate) mod per_key;
 pub(crate) mod retry;
 pub(crate) mod step;

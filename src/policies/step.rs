@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use crate::vocabulary::{
-    clock::{Clock, Now, Timestamp},
-    outcome::{Abandoned, Outcome},
-    rejected::{Reason, Rejected},
+use crate::{
+    policies::in_force::InForce,
+    vocabulary::{
+        clock::{Clock, Now, Timestamp},
+        outcome::{Abandoned, Outcome},
+        rejected::{Reason, Rejected},
+    },
 };
 
 /// One policy, or a list of them, as steps around a call.
@@ -35,11 +38,26 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// Whether `leave` looks at the outcome's verdict or advice; where not, none is judged.
     const JUDGES: bool;
 
+    /// Whether it limits how long what it guards may take; see [`in_force`](Policy::in_force).
+    const LIMITS: bool = false;
+
     /// The name, for a rejection that is not of this policy's own making.
     fn name(&self) -> &Arc<str>;
 
     /// The clock that this policy lives by.
     fn clock(&self) -> &Clock;
+
+    /// Whether another has taken its place; see [`successor`](Policy::successor). The default never has one.
+    #[inline(always)]
+    fn is_superseded(&self) -> bool {
+        false
+    }
+
+    /// What has taken its place, where settings were loaded anew: calls that come go by that one, calls under way end
+    /// with this one.
+    fn successor(&self) -> Option<Self> {
+        None
+    }
 
     /// Whether a call that came now would be refused, so that it need not wait for the service's readiness; and
     /// by whom. `may_wait`: whether it could wait in a queue.
@@ -88,6 +106,13 @@ pub trait Policy: Clone + Send + Sync + 'static {
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         let _ = (pass, now);
         None
+    }
+
+    /// The limits that it sets what it guards, for policies further in. The default sets none.
+    #[inline(always)]
+    fn in_force(&self, pass: &Self::Pass) -> InForce {
+        let _ = pass;
+        InForce::NONE
     }
 
     /// A point that `pended` told has come. What is refused then is dropped first, and left by the rejection after

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     policies::{
+        in_force::InForce,
         per_key::{PerKey, is_only_handle, keyed_name},
         step::{Ask, Expired, Next, Policy, Step},
     },
@@ -18,12 +19,21 @@ use crate::{
 };
 
 /// Settings of a [`Timeout`]: the builder, and what [`reconfigure`](Timeout::reconfigure) takes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct TimeoutConfig {
     /// How long a call may take, above zero. Default: 10 s.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub limit: Duration,
     /// Where the time is read. Default: Tokio's clock.
+    #[cfg_attr(feature = "config", serde(skip))]
     pub clock: Clock,
 }
 
@@ -68,6 +78,10 @@ impl TimeoutConfig {
             limit,
             observers: Observers::default(),
         })))
+    }
+
+    pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        self.check("").map(drop)
     }
 
     fn check(&self, name: &str) -> Result<u64, ConfigError> {
@@ -198,6 +212,8 @@ impl Timeout {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+// As wide as its place: what a call holds is moved with it, and padding would be copied byte by byte.
+#[repr(u64)]
 enum Phase {
     /// The call is not inside.
     #[default]
@@ -212,6 +228,8 @@ impl Policy for Timeout {
     type Pass = TimeoutPass;
 
     const JUDGES: bool = false;
+
+    const LIMITS: bool = true;
 
     fn name(&self) -> &Arc<str> {
         &self.0.name
@@ -241,6 +259,17 @@ impl Policy for Timeout {
             Phase::Timed => {}
         }
         Some(Timestamp::from_nanos(pass.deadline))
+    }
+
+    #[inline(always)]
+    fn in_force(&self, pass: &Self::Pass) -> InForce {
+        match pass.phase {
+            Phase::Out => InForce::NONE,
+            Phase::Untimed => InForce::untimed(pass.limit),
+            // Another clock says nothing to those who ask.
+            Phase::Timed if !self.0.clock.is_tokio() => InForce::NONE,
+            Phase::Timed => InForce::until(Timestamp::from_nanos(pass.deadline)),
+        }
     }
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {

@@ -64,6 +64,19 @@ enum Source {
     Manual(Arc<AtomicU64>),
 }
 
+/// Clocks are the same when they move together.
+impl PartialEq for Clock {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Source::Tokio, Source::Tokio) => true,
+            (Source::Manual(one), Source::Manual(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Clock {}
+
 /// Moves a [`Clock::manual`].
 #[derive(Clone, Debug)]
 pub struct ClockHand(Arc<AtomicU64>);
@@ -116,6 +129,11 @@ impl Clock {
             (Source::Manual(own), Source::Manual(other)) => Arc::ptr_eq(own, other),
             _ => false,
         }
+    }
+
+    /// Whether it is Tokio's.
+    pub(crate) const fn is_tokio(&self) -> bool {
+        matches!(self.0, Source::Tokio)
     }
 
     /// The time now.

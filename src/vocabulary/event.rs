@@ -29,6 +29,8 @@ pub enum PolicyKind {
     Bulkhead,
     /// [`Fallback`](crate::Fallback).
     Fallback,
+    /// [`Registry`](crate::Registry), for what concerns a stack of it or all.
+    Registry,
 }
 
 impl fmt::Display for PolicyKind {
@@ -39,6 +41,7 @@ impl fmt::Display for PolicyKind {
             Self::Timeout => "timeout",
             Self::Bulkhead => "bulkhead",
             Self::Fallback => "fallback",
+            Self::Registry => "registry",
         })
     }
 }
@@ -118,6 +121,20 @@ pub enum What {
     KeysFull {
         /// So many keys have a policy of their own.
         max_keys: u32,
+    },
+    /// A stack has other stages, or has them in another order, from the next call on.
+    Restacked,
+    /// A stack is gone from the settings, and goes on under the last that it had.
+    Orphaned,
+    /// A registry took new settings.
+    Reloaded {
+        /// The number of these settings; the first have 1.
+        generation: u64,
+    },
+    /// A registry was to take new settings that are wrong, and goes on with those that it has.
+    ReloadFailed {
+        /// What is wrong, one line for each error.
+        errors: Arc<str>,
     },
 }
 

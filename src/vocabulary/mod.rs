@@ -3,11 +3,16 @@
 pub(crate) mod clock;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod nearest;
 pub(crate) mod outcome;
 pub(crate) mod predicate;
 pub(crate) mod random;
 pub(crate) mod rate;
 pub(crate) mod rejected;
+#[cfg(feature = "schema")]
+pub(crate) mod schema;
+#[cfg(feature = "config")]
+pub(crate) mod serialized;
 pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod status;

@@ -141,8 +141,9 @@ impl<'a> Outcome<'a> {
         self.timed
     }
 
-    /// How long the timeouts around the policy that is shown this outcome leave it, where that is known: in a
-    /// [`Stack`](crate::Stack), for an outcome that says when to try again.
+    /// How long the timeouts around the policy that is shown this outcome leave it, where that is known: for an outcome
+    /// that says when to try again. Those of the same [`Stack`](crate::Stack) are known always; those further out (of
+    /// another layer, or of a call that this one is made in) once the call was pending under them.
     pub const fn time_left(&self) -> Option<Duration> {
         self.time_left
     }

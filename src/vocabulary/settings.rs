@@ -50,3 +50,15 @@ impl ConfigError {
         &self.accepted
     }
 }
+
+/// Refuses names of predicates where nobody knows what they mean.
+pub(crate) fn refuse_names(lists: &[(&'static str, &[String])]) -> Result<(), ConfigError> {
+    match lists.iter().find(|(_, names)| !names.is_empty()) {
+        None => Ok(()),
+        Some((field, names)) => Err(ConfigError::new(
+            field,
+            format_args!("{names:?}"),
+            "only a registry knows what names mean; give predicates to the layer instead",
+        )),
+    }
+}

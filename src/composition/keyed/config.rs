@@ -17,6 +17,12 @@ use crate::{drivers::stack::Stack, policies::per_key::PerKey, vocabulary::settin
 /// # Ok::<(), buttress::ConfigError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct KeyedConfig {
     /// Keys that may have a policy of their own at once, from 1 to 10 000 000. Further keys share one policy, which has
@@ -26,6 +32,14 @@ pub struct KeyedConfig {
     /// and then a lookup reads no clock. Default: 10 minutes.
     ///
     /// Choose it longer than the window and the open wait of a breaker: a key that is forgotten begins anew.
+    #[cfg_attr(
+        feature = "config",
+        serde(with = "crate::vocabulary::serialized::optional_duration")
+    )]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::vocabulary::schema::Duration>")
+    )]
     pub idle: Option<Duration>,
 }
 
@@ -88,11 +102,11 @@ impl KeyedConfig {
         Ok(KeyedStack::new(stages, replay, answer))
     }
 
-    pub(super) fn check(self, name: &str) -> Result<(), ConfigError> {
+    pub(crate) fn check(self, name: &str) -> Result<(), ConfigError> {
         self.checked().map_err(|error| error.of("keyed", name))
     }
 
-    fn checked(self) -> Result<(), ConfigError> {
+    pub(crate) fn checked(self) -> Result<(), ConfigError> {
         if !(1..=10_000_000).contains(&self.max_keys) {
             return Err(ConfigError::new(
                 "max_keys",

@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     fmt,
     future::poll_fn,
+    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -15,10 +16,9 @@ use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
         attempts::{AskAttempts, Guarding, ServiceAttempts},
-        driven::Driven,
         exchange::{Exchange, Plain},
         replay::{Once, Queued, Renew, Replay},
-        service::arrive,
+        service::{GuardFuture, arrive},
         stack::Stages,
         timer::Timed,
     },
@@ -208,14 +208,14 @@ where
     type Service = KeyedService<S, P, K, X, R, A>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let guarding = Guarding {
-            policy: self.keyed.clone(),
-            rules: self.rules.clone(),
-            exchange: self.exchange.clone(),
-            replay: self.replay.clone(),
-            answer: self.answer.clone(),
-            spare: R::spare(&inner),
-        };
+        let guarding = Guarding::new(
+            self.keyed.clone(),
+            self.rules.clone(),
+            &self.exchange,
+            &self.replay,
+            &self.answer,
+            R::spare(&inner),
+        );
         KeyedService {
             inner,
             guarding: Arc::new(guarding),
@@ -308,7 +308,7 @@ where
 {
     type Response = X::Response<Keyed<P>>;
     type Error = S::Error;
-    type Future = Driven<ServiceAttempts<S, Req, Keyed<P>, X, R, A>>;
+    type Future = GuardFuture<S, Req, Keyed<P>, X, R, A>;
 
     /// Ready when the inner service is: whether a policy would refuse depends on the key, which is not known yet.
     #[inline]
@@ -329,6 +329,7 @@ where
             guarding,
             facts,
             kept,
+            of: PhantomData,
         };
         let policy = &self.guarding.policy;
         let step = if std::mem::take(&mut self.ready) {

@@ -42,7 +42,7 @@ pub struct KeyedStack<R = Cloned, A = NoAnswer> {
 }
 
 impl<R, A> KeyedStack<R, A> {
-    pub(super) const fn new(stages: Keyed<Stages>, replay: R, answer: A) -> Self {
+    pub(crate) const fn new(stages: Keyed<Stages>, replay: R, answer: A) -> Self {
         Self {
             stages,
             replay,

@@ -10,6 +10,7 @@ use super::table::Keyed;
 use crate::{
     drivers::timer::Timed,
     policies::{
+        in_force::InForce,
         per_key::PerKey,
         step::{Ask, Expired, Next, Policy, Refuser, Step},
     },
@@ -76,6 +77,8 @@ impl<P: PerKey> Policy for Keyed<P> {
 
     const JUDGES: bool = P::JUDGES;
 
+    const LIMITS: bool = P::LIMITS;
+
     fn name(&self) -> &Arc<str> {
         self.each().name()
     }
@@ -120,6 +123,12 @@ impl<P: PerKey> Policy for Keyed<P> {
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         let (chosen, pass) = self.chosen(pass);
         chosen.pended(pass, now)
+    }
+
+    #[inline]
+    fn in_force(&self, pass: &Self::Pass) -> InForce {
+        let chosen = pass.chosen.as_ref().unwrap_or_else(|| self.overflow());
+        chosen.in_force(&pass.pass)
     }
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {

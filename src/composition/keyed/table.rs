@@ -253,6 +253,33 @@ impl<P: PerKey> Keyed<P> {
         }
     }
 
+    /// Puts what has taken the place of the keys' policies into the table.
+    ///
+    /// Whoever exchanges policies supersedes what others are made from first, then those of [`entries`](Self::entries),
+    /// and calls this: a key that comes meanwhile is made of the new one or is among the entries.
+    pub(crate) fn renew(&self) {
+        for shard in &self.0.shards {
+            let mut part = shard.write();
+            for entry in &mut part.entries {
+                if let Some(successor) = entry.policy.successor() {
+                    entry.policy = successor;
+                }
+            }
+        }
+    }
+
+    /// All keys and their policies, with that of the keys which find no place.
+    pub(crate) fn all_entries(&self) -> Vec<(Box<str>, P)> {
+        let mut all = self.entries();
+        all.push((OVERFLOW.into(), self.newest_overflow()));
+        all
+    }
+
+    fn newest_overflow(&self) -> P {
+        let overflow = &self.0.overflow;
+        overflow.successor().unwrap_or_else(|| overflow.clone())
+    }
+
     /// Forgets the keys that may be forgotten now, and says how many.
     pub fn sweep(&self) -> usize {
         self.sweep_due(self.0.each.clock().now(), true)
@@ -287,7 +314,9 @@ impl<P: PerKey> Keyed<P> {
                 }
                 Place::Vacant(place) if shared.take_place() => {
                     shared.full.store(0, Ordering::Relaxed);
-                    let policy = shared.each.for_key(key);
+                    // Under the lock: whoever exchanges the one that others are made from looks through the parts after it.
+                    let newest = shared.each.successor();
+                    let policy = newest.as_ref().unwrap_or(&shared.each).for_key(key);
                     place.insert(Entry {
                         name: shared.name_of(&policy, key),
                         policy: policy.clone(),
@@ -316,7 +345,7 @@ impl<P: PerKey> Keyed<P> {
             let max_keys = shared.max_keys.load(Ordering::Relaxed);
             shared.overflow.tell_observers(What::KeysFull { max_keys });
         }
-        shared.overflow.clone()
+        self.newest_overflow()
     }
 
     /// Sweeps the parts where a key may be due, or all.

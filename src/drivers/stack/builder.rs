@@ -35,7 +35,7 @@ pub struct StackBuilder<R = Once, A = NoAnswer> {
 }
 
 /// The most stages that a stack may have.
-const LONGEST: usize = 32;
+pub(crate) const LONGEST: usize = 32;
 
 impl StackBuilder {
     pub(super) const fn new() -> Self {

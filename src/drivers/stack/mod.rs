@@ -3,11 +3,16 @@
 mod builder;
 mod stage;
 mod stages;
+mod succession;
 
 use std::{fmt, future::Future};
 
 use tower::Layer;
 
+pub(crate) use self::{
+    builder::LONGEST,
+    stage::{AnyPolicy, Stage},
+};
 pub use self::{
     builder::StackBuilder,
     stages::{StackPass, Stages},
@@ -110,7 +115,7 @@ impl<R, A> Stack<R, A> {
 
     /// As a layer that judges requests and results by this exchange.
     pub fn exchange<X>(self, exchange: X) -> StackLayer<X, R, A> {
-        GuardLayer::of(self.stages, exchange, self.replay, self.answer)
+        GuardLayer::of(self.stages.newest(), exchange, self.replay, self.answer)
     }
 
     /// Guards one call of an async function, which is called anew for each attempt. Its error comes back beside
@@ -133,7 +138,7 @@ impl<R, A> Stack<R, A> {
         A: Answer<(), F::Response, Error<F::Error>> + Clone,
     {
         drive(FunctionAttempts {
-            policy: self.stages.clone(),
+            policy: self.stages.newest(),
             answer: self.answer.clone(),
             function,
             into: Error::Service,
@@ -157,7 +162,7 @@ impl<R, A> Stack<R, A> {
         A: Answer<(), F::Response, F::Error> + Clone,
     {
         drive(FunctionAttempts {
-            policy: self.stages.clone(),
+            policy: self.stages.newest(),
             answer: self.answer.clone(),
             function,
             into: |error| error,

@@ -12,6 +12,7 @@ use crate::{
         bulkhead::Bulkhead,
         circuit_breaker::CircuitBreaker,
         fallback::Fallback,
+        in_force::InForce,
         per_key::PerKey,
         retry::Retry,
         step::{Ask, Expired, Next, Policy, Refuser, Step},
@@ -22,14 +23,15 @@ use crate::{
         event::{Observer, PolicyKind, What},
         outcome::{Abandoned, Outcome},
         predicate::Rules,
+        rejected::Rejected,
     },
 };
 
 /// One policy of a stack, with the rules by which it sees outcomes.
 #[derive(Clone)]
 pub(crate) struct Stage {
-    pub(super) policy: AnyPolicy,
-    pub(super) rules: Option<Arc<Rules>>,
+    pub(crate) policy: AnyPolicy,
+    pub(crate) rules: Option<Arc<Rules>>,
 }
 
 impl Stage {
@@ -53,6 +55,14 @@ impl fmt::Debug for Stage {
     }
 }
 
+/// What came of entering a stage: a [`Step`] that fits a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Inside,
+    Queued,
+    Refused,
+}
+
 macro_rules! policies {
     ($($kind:ident: $calling:ty, $between:ty;)*) => {
         /// Any of the policies.
@@ -63,6 +73,8 @@ macro_rules! policies {
 
         /// What a call holds of one of them.
         #[derive(Debug, Default)]
+        // Without padding, which would be copied byte by byte.
+        #[repr(u64)]
         pub(crate) enum AnyPass {
             /// Nothing.
             #[default]
@@ -82,11 +94,11 @@ macro_rules! policies {
         })*
 
         impl AnyPolicy {
-            pub(super) fn kind(&self) -> PolicyKind {
+            pub(crate) fn kind(&self) -> PolicyKind {
                 match self { $(Self::$kind(_) => PolicyKind::$kind,)* }
             }
 
-            pub(super) fn name(&self) -> &Arc<str> {
+            pub(crate) fn name(&self) -> &Arc<str> {
                 match self { $(Self::$kind(policy) => Policy::name(policy),)* }
             }
 
@@ -94,7 +106,7 @@ macro_rules! policies {
                 match self { $(Self::$kind(policy) => Policy::clock(policy),)* }
             }
 
-            pub(super) fn for_key(&self, key: &str) -> Self {
+            pub(crate) fn for_key(&self, key: &str) -> Self {
                 match self { $(Self::$kind(policy) => Self::$kind(policy.for_key(key)),)* }
             }
 
@@ -102,7 +114,7 @@ macro_rules! policies {
                 match self { $(Self::$kind(policy) => policy.is_forgettable(now),)* }
             }
 
-            pub(super) fn add_observer(&self, observer: Arc<dyn Observer>) {
+            pub(crate) fn add_observer(&self, observer: Arc<dyn Observer>) {
                 match self { $(Self::$kind(policy) => policy.add_observer(observer),)* }
             }
 
@@ -122,13 +134,25 @@ macro_rules! policies {
             }
 
             #[inline(always)]
-            pub(super) fn enter(&self, pass: &mut AnyPass, ask: &impl Ask) -> Step {
+            pub(super) fn enter(
+                &self,
+                pass: &mut AnyPass,
+                ask: &impl Ask,
+                refused: &mut Option<Rejected>,
+            ) -> Entry {
                 match self {
                     $(Self::$kind(policy) => {
                         let mut entered = <$kind as Policy>::Pass::default();
                         let step = policy.enter(&mut entered, ask);
                         *pass = AnyPass::$kind(entered);
-                        step
+                        match step {
+                            Step::Call => Entry::Inside,
+                            Step::Queue => Entry::Queued,
+                            Step::Refused(rejected) => {
+                                *refused = Some(rejected);
+                                Entry::Refused
+                            }
+                        }
                     })*
                 }
             }
@@ -155,6 +179,19 @@ macro_rules! policies {
                 match (self, pass) {
                     $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.pended(pass, now),)*
                     _ => None,
+                }
+            }
+
+            /// Whether it limits what it guards.
+            pub(super) fn limits(&self) -> bool {
+                match self { $(Self::$kind(_) => <$kind as Policy>::LIMITS,)* }
+            }
+
+            #[inline]
+            pub(super) fn in_force(&self, pass: &AnyPass) -> InForce {
+                match (self, pass) {
+                    $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.in_force(pass),)*
+                    _ => InForce::NONE,
                 }
             }
 

@@ -7,17 +7,22 @@ use std::{
     time::Duration,
 };
 
-use super::stage::{AnyPass, AnyPolicy, Stage};
+use super::{
+    stage::{AnyPass, AnyPolicy, Entry, Stage},
+    succession::{Succeeds, Succession},
+};
 use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
     policies::{
-        per_key::{PerKey, is_only_handle},
+        in_force::InForce,
+        per_key::{PerKey, is_only_handle, keyed_name},
         step::{Ask, Expired, Next, Policy, Refuser, Step},
     },
     vocabulary::{
         clock::{Clock, Now, Timestamp},
         event::{Observer, PolicyKind, What},
         outcome::{Abandoned, Advice, Outcome},
+        rejected::Rejected,
     },
 };
 
@@ -34,6 +39,17 @@ struct List {
     clock: Clock,
     /// Whether no stage sees outcomes by rules of its own.
     is_plain: bool,
+    /// Which stages limit what they guard, as bits counted from the outermost.
+    limiting: u32,
+    /// Whether another list may take the place of this one.
+    reloads: bool,
+    succession: Succession<List>,
+}
+
+impl Succeeds for List {
+    fn succession(&self) -> &Succession<Self> {
+        &self.succession
+    }
 }
 
 /// Stages that a call passes without an allocation.
@@ -43,12 +59,14 @@ const INLINE: usize = 6;
 #[derive(Debug)]
 pub struct StackPass {
     /// So many stages are entered, counted from the outside.
-    depth: u8,
+    depth: u16,
     /// So many were entered when a deadline cut the call off; those beyond `depth` are abandoned once what they guard
     /// is dropped. Zero otherwise.
-    cut: u8,
+    cut: u16,
     /// So many were entered when one of them answered in place of the result.
-    hidden: u8,
+    hidden: u16,
+    /// Makes a whole word of these, because padding would be copied byte by byte.
+    _whole: u16,
     inline: [AnyPass; INLINE],
     /// Those of a longer stack.
     more: Option<Box<[AnyPass]>>,
@@ -61,6 +79,7 @@ impl Default for StackPass {
             depth: 0,
             cut: 0,
             hidden: 0,
+            _whole: 0,
             inline: [OUT; INLINE],
             more: None,
         }
@@ -75,16 +94,36 @@ impl StackPass {
             None => &mut self.more.get_or_insert_default()[stage - INLINE],
         }
     }
+
+    #[inline]
+    fn get(&self, stage: usize) -> Option<&AnyPass> {
+        match stage.checked_sub(INLINE) {
+            None => self.inline.get(stage),
+            Some(stage) => self.more.as_ref()?.get(stage),
+        }
+    }
 }
 
 impl StackPass {
+    /// A stage did not let the call in.
+    #[cold]
+    fn stop_entering(&mut self, entered: u16, entry: Entry, refused: Option<Rejected>) -> Step {
+        if let (Entry::Refused, Some(rejected)) = (entry, refused) {
+            self.depth = entered;
+            return Step::Refused(rejected);
+        }
+        // It is inside as long as it waits; `poll_queue` and `expire` find it there.
+        self.depth = entered + 1;
+        Step::Queue
+    }
+
     /// The stage `at` asked for something that comes before the stages outside of it are left.
     #[cold]
     fn stop_at(&mut self, at: usize, next: Next) -> Next {
         // Who asked for another attempt stays entered; who answers has left.
         let depth = if next == Next::Again { at + 1 } else { at };
         self.hidden = self.depth;
-        self.depth = u8::try_from(depth).unwrap_or(u8::MAX);
+        self.depth = u16::try_from(depth).unwrap_or(u16::MAX);
         next
     }
 }
@@ -94,18 +133,58 @@ impl Stages {
         let name = stages
             .first()
             .map_or_else(|| Arc::from("empty"), |stage| Arc::clone(stage.policy.name()));
-        // The builder saw to it that the others have the same.
+        Self::of(name, stages, false)
+    }
+
+    /// A list that others take the place of, and that can take the place of others.
+    pub(crate) fn reloadable(name: Arc<str>, stages: Vec<Stage>) -> Self {
+        Self::of(name, stages, true)
+    }
+
+    fn of(name: Arc<str>, stages: Vec<Stage>, reloads: bool) -> Self {
+        // Whoever put the list together saw to it that the others have the same.
         let clock = stages
             .iter()
             .find(|stage| stage.looks_at_the_time())
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
         let is_plain = stages.iter().all(|stage| stage.rules.is_none());
+        let limiting = stages
+            .iter()
+            .rev()
+            .fold(0, |bits, stage| bits << 1 | u32::from(stage.policy.limits()));
         Self(Arc::new(List {
             stages: stages.into(),
             name,
             clock,
             is_plain,
+            limiting,
+            reloads,
+            succession: Succession::default(),
         }))
+    }
+
+    /// Lets `new` take the place of this list, wherever that is used: calls under way end with this one.
+    pub(crate) fn supersede(&self, new: &Self) {
+        Succession::supersede(&self.0, &new.0);
+    }
+
+    /// The list that has taken the place of this one, or this one.
+    #[inline]
+    pub(crate) fn newest(&self) -> Self {
+        if self.is_superseded() {
+            return self.successor().unwrap_or_else(|| self.clone());
+        }
+        self.clone()
+    }
+
+    /// The stages themselves, outermost first.
+    pub(crate) fn list(&self) -> &[Stage] {
+        &self.0.stages
+    }
+
+    /// Whether there is a retry among them, or may be one after a reload.
+    pub fn may_retry(&self) -> bool {
+        self.0.reloads || self.iter().any(|(kind, _)| kind == PolicyKind::Retry)
     }
 
     /// Kind and name of each policy, outermost first.
@@ -132,22 +211,42 @@ impl Stages {
         self.descend_to(self.0.stages.len(), pass, ask)
     }
 
-    #[inline]
+    #[inline(always)]
     fn descend_to(&self, target: usize, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        while let Some(stage) = self.0.stages[..target].get(usize::from(pass.depth)) {
-            let depth = usize::from(pass.depth);
-            if depth == INLINE && pass.more.is_none() {
-                let more = self.0.stages.len() - INLINE;
-                pass.more = Some((0..more).map(|_| AnyPass::Out).collect());
+        let from = usize::from(pass.depth);
+        let (stages, longer) = self.0.stages[..target].split_at(target.min(INLINE));
+        // Counted in a register: each stage would wait for the count of the one before.
+        let mut entered = pass.depth;
+        for (stage, pass_of) in stages.iter().zip(&mut pass.inline).skip(from) {
+            let mut refused = None;
+            match stage.policy.enter(pass_of, ask, &mut refused) {
+                Entry::Inside => entered += 1,
+                entry => return pass.stop_entering(entered, entry, refused),
             }
-            match stage.policy.enter(pass.at(depth), ask) {
-                Step::Call => pass.depth += 1,
-                // It is inside as long as it waits; `poll_queue` and `expire` find it there.
-                Step::Queue => {
-                    pass.depth += 1;
-                    return Step::Queue;
-                }
-                Step::Refused(rejected) => return Step::Refused(rejected),
+        }
+        pass.depth = entered;
+        if longer.is_empty() {
+            return Step::Call;
+        }
+        self.descend_further(target, pass, ask)
+    }
+
+    /// Past the stages whose passes stand in the call's own.
+    #[cold]
+    #[inline(never)]
+    fn descend_further(&self, target: usize, pass: &mut StackPass, ask: &impl Ask) -> Step {
+        if pass.more.is_none() {
+            let more = self.0.stages.len() - INLINE;
+            pass.more = Some((0..more).map(|_| AnyPass::Out).collect());
+        }
+        while let Some(stage) = self.0.stages[..target].get(usize::from(pass.depth)) {
+            let mut refused = None;
+            match stage
+                .policy
+                .enter(pass.at(usize::from(pass.depth)), ask, &mut refused)
+            {
+                Entry::Inside => pass.depth += 1,
+                entry => return pass.stop_entering(pass.depth, entry, refused),
             }
         }
         Step::Call
@@ -194,7 +293,7 @@ impl Stages {
     }
 
     /// Attempts of the outermost retry among these stages.
-    fn attempts_of(&self, from: u8, to: u8, pass: &StackPass) -> u32 {
+    fn attempts_of(&self, from: u16, to: u16, pass: &StackPass) -> u32 {
         let passes = pass.inline.iter().chain(pass.more.iter().flatten());
         let stages = self.0.stages.iter().zip(passes).take(usize::from(to));
         let mut attempts = stages
@@ -220,12 +319,23 @@ impl Policy for Stages {
 
     const JUDGES: bool = true;
 
+    const LIMITS: bool = true;
+
     fn name(&self) -> &Arc<str> {
         &self.0.name
     }
 
     fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    #[inline(always)]
+    fn is_superseded(&self) -> bool {
+        self.0.succession.is_superseded()
+    }
+
+    fn successor(&self) -> Option<Self> {
+        self.0.succession.newest().map(Self)
     }
 
     #[inline]
@@ -278,6 +388,19 @@ impl Policy for Stages {
             .min()
     }
 
+    #[inline]
+    fn in_force(&self, pass: &StackPass) -> InForce {
+        let (mut limits, mut limiting) = (InForce::NONE, self.0.limiting);
+        while limiting != 0 {
+            let at = limiting.trailing_zeros() as usize;
+            limiting &= limiting - 1;
+            if let (Some(stage), Some(pass)) = (self.0.stages.get(at), pass.get(at)) {
+                limits = limits.and(stage.policy.in_force(pass));
+            }
+        }
+        limits
+    }
+
     /// The innermost first, as nested futures would: what it makes of its deadline may yet meet the outer one.
     fn expire(&self, pass: &mut StackPass, now: Timestamp) -> Expired {
         for at in (0..usize::from(pass.depth)).rev() {
@@ -286,7 +409,7 @@ impl Policy for Stages {
                 Expired::Resume => return Expired::Resume,
                 Expired::Refused(rejected) => {
                     pass.cut = pass.depth;
-                    pass.depth = u8::try_from(at).unwrap_or(u8::MAX);
+                    pass.depth = u16::try_from(at).unwrap_or(u16::MAX);
                     return Expired::Refused(rejected);
                 }
             }
@@ -306,7 +429,8 @@ impl Policy for Stages {
             at -= 1;
             let next = match outcome.advice() {
                 Advice::RetryAfter(_) => {
-                    let timely = outcome.with_time_left(self.time_left(pass, at));
+                    let left = outcome.time_left().into_iter().chain(self.time_left(pass, at));
+                    let timely = outcome.with_time_left(left.min());
                     self.0.stages[at].leave(pass.at(at), &timely)
                 }
                 Advice::Stop | Advice::Retry => self.0.stages[at].leave(pass.at(at), outcome),
@@ -338,9 +462,16 @@ impl Policy for Stages {
 
     #[inline]
     fn succeed(&self, pass: &mut StackPass) -> Next {
-        let stages = &self.0.stages[..usize::from(pass.depth)];
-        for (at, stage) in stages.iter().enumerate().rev() {
-            let next = stage.policy.succeed(pass.at(at));
+        let depth = usize::from(pass.depth);
+        let (stages, longer) = self.0.stages[..depth].split_at(depth.min(INLINE));
+        for at in (INLINE..INLINE + longer.len()).rev() {
+            let next = self.0.stages[at].policy.succeed(pass.at(at));
+            if next != Next::Done {
+                return pass.stop_at(at, next);
+            }
+        }
+        for (at, (stage, inside)) in stages.iter().zip(&mut pass.inline).enumerate().rev() {
+            let next = stage.policy.succeed(inside);
             if next != Next::Done {
                 return pass.stop_at(at, next);
             }
@@ -371,7 +502,11 @@ impl PerKey for Stages {
             policy: stage.policy.for_key(key),
             rules: stage.rules.clone(),
         });
-        Self::new(stages.collect())
+        let stages: Vec<Stage> = stages.collect();
+        if self.0.reloads {
+            return Self::reloadable(keyed_name(&self.0.name, key), stages);
+        }
+        Self::new(stages)
     }
 
     fn is_forgettable(&self, now: Timestamp) -> bool {

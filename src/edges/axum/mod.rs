@@ -17,6 +17,38 @@
 //!
 //! The same layer fits `Router::layer`, `Router::route_layer` and `MethodRouter::layer`. axum applies a layer again for
 //! each route and each connection; the policies' state belongs to their handles and is one all the same.
+//!
+//! # A layer of one policy, on its own
+//!
+//! The layers of single policies ([`TimeoutLayer`](crate::TimeoutLayer) and its siblings) put rejections into the error
+//! of the service below them. The error of a route is [`Infallible`], which can hold none, and a router takes no layer
+//! that fails. So such a layer stands between an [`AdaptLayer`](crate::AdaptLayer) and axum's `HandleErrorLayer`, which
+//! makes a response of the error:
+//!
+//! ```
+//! use axum::{Router, error_handling::HandleErrorLayer, response::Response, routing::get};
+//! use buttress::{AdaptLayer, Bulkhead, BulkheadLayer, Error, axum::problem};
+//! use std::convert::Infallible;
+//! use tower::ServiceBuilder;
+//!
+//! async fn reject(error: Error<Infallible>) -> Response {
+//!     match error {
+//!         Error::Rejected(rejected) => problem(&rejected),
+//!         Error::Service(never) => match never {},
+//!     }
+//! }
+//!
+//! let router: Router = Router::new().route("/", get(async || "hello")).layer(
+//!     ServiceBuilder::new()
+//!         .layer(HandleErrorLayer::new(reject))
+//!         .layer(BulkheadLayer::new(Bulkhead::with_defaults("api")?))
+//!         .layer(AdaptLayer::new()),
+//! );
+//! # Ok::<(), buttress::ConfigError>(())
+//! ```
+//!
+//! It does not look at responses: to a circuit breaker in this place each of them is a success, unless it is given an
+//! [`exchange`](crate::GuardLayer::exchange). [`PolicyLayer`] does all of this by itself.
 
 mod problem;
 
@@ -45,7 +77,7 @@ use crate::{
         stack::{Stack, StackLayer, Stages},
     },
     edges::http::{HttpExchange, HttpFacts, KeptRequest, ReplayBodies, ReplayBody, ResponseBody, WrapBy},
-    vocabulary::{error::Error, event::PolicyKind, rejected::Rejected},
+    vocabulary::{error::Error, rejected::Rejected},
 };
 
 type Respond = dyn Fn(&Rejected) -> Response + Send + Sync;
@@ -56,7 +88,8 @@ type Respond = dyn Fn(&Rejected) -> Response + Send + Sync;
 ///   the response. Where a slot should be held while the response streams, set
 ///   [`HoldUntil::Body`](crate::http::HoldUntil::Body) in [`exchange`](PolicyLayer::exchange).
 /// - A rejection becomes a response by [`problem`], unless [`respond_by`](PolicyLayer::respond_by) says otherwise. It
-///   works over services that never fail (`Infallible`), as axum wants them; other errors pass through.
+///   works over services that never fail (`Infallible`), as axum wants them; other errors pass through. The
+///   [`Rejected`] itself is an extension of the response, for a middleware further out that counts or logs it.
 /// - A client that hangs up drops its call, and that frees what the call holds.
 /// - Calls may wait in the queue of a bulkhead. With a [`Retry`](crate::Retry) in the stack, requests are kept up to
 ///   64 KiB while they stream, so that they can be handled again; without, they are passed on untouched.
@@ -69,7 +102,7 @@ pub struct PolicyLayer<A = NoAnswer> {
 impl<A> PolicyLayer<A> {
     /// Guards by this stack. How it clones requests does not matter here.
     pub fn new<R>(stack: Stack<R, A>) -> Self {
-        let retries = stack.stages().iter().any(|(kind, _)| kind == PolicyKind::Retry);
+        let retries = stack.stages().may_retry();
         let replay = ReplayRequests {
             bodies: retries.then(|| ReplayBodies::new().wrapped(Body::new as Wrap)),
         };
@@ -219,7 +252,11 @@ where
         let this = self.project();
         Poll::Ready(match ready!(this.call.poll(cx)) {
             Ok(response) => Ok(response.map(|body| body.into_free().map_or_else(Body::new, Body::new))),
-            Err(Error::Rejected(rejected)) => Ok((this.respond)(&rejected)),
+            Err(Error::Rejected(rejected)) => {
+                let mut response = (this.respond)(&rejected);
+                response.extensions_mut().insert(rejected);
+                Ok(response)
+            }
             Err(Error::Service(error)) => Err(error),
         })
     }

@@ -20,9 +20,11 @@ use crate::vocabulary::rejected::{Rejected, RejectedKind};
 /// | an open circuit breaker, a full bulkhead, a service that was not ready | 503 Service Unavailable |
 /// | a timeout | 504 Gateway Timeout |
 ///
-/// Where the policy knows when another try makes sense, `Retry-After` says so in whole seconds, rounded up. The body is
+/// A 503 has a `Retry-After`: when another try makes sense, in whole seconds, rounded up; and one second, the shortest
+/// that can be said, where the policy does not know that (a full bulkhead, a breaker that was forced open). The body is
 /// `application/problem+json` (RFC 9457) with `type`, `title`, `status`, and three members of its own: `policy` (the
-/// policy's name), `reason` (in words), and `retry_after` (seconds, or null).
+/// policy's name), `reason` (in words), and `retry_after` (seconds, or null). The rejection itself is an extension of the
+/// response.
 ///
 /// ```
 /// use buttress::{Reason, Rejected, axum::problem};
@@ -48,11 +50,12 @@ pub fn problem(rejected: &Rejected) -> Response {
         RejectedKind::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "NotReady", "Not ready"),
         RejectedKind::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "TimedOut", "Timed out"),
     };
-    let seconds = rejected.retry_after().map(|after| {
+    let known = rejected.retry_after().map(|after| {
         after
             .as_secs()
             .saturating_add(u64::from(after.subsec_nanos() > 0))
     });
+    let seconds = known.or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(1));
     let body = format!(
         r#"{{"type":"{KINDS}#variant.{variant}","title":"{title}","status":{},"policy":{},"reason":{},"retry_after":{}}}"#,
         status.as_u16(),
@@ -62,6 +65,7 @@ pub fn problem(rejected: &Rejected) -> Response {
     );
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
+    response.extensions_mut().insert(rejected.clone());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if let Some(seconds) = seconds {

@@ -25,8 +25,10 @@
 //! A request may be sent twice when its method is idempotent (RFC 9110, section 9.2.2), when it has an
 //! `Idempotency-Key`, or when the caller [says so](Resend). A `Retry-After` is waited for instead of the backoff, at
 //! most for [`max_hint`](crate::RetryConfig::max_hint); when that would end after
-//! [`max_elapsed`](crate::RetryConfig::max_elapsed), or after a timeout around the retry in the same
-//! [`Stack`](crate::Stack) would have ended the call, the retry gives up at once.
+//! [`max_elapsed`](crate::RetryConfig::max_elapsed), or after a timeout around the retry would have ended the call, the
+//! retry gives up at once. It knows the timeouts of its own [`Stack`](crate::Stack), of layers further out, and of a
+//! guarded call within which it is made (an axum handler behind a `PolicyLayer`), but not
+//! those on the other side of a `tokio::spawn` or a `tower::buffer`: for these set `max_elapsed`.
 //!
 //! # Example
 //!

@@ -15,16 +15,25 @@ use crate::vocabulary::{clock::Clock, event::PolicyKind, settings::ConfigError};
 /// assert_eq!(bulkhead.snapshot().limit, 64);
 /// # Ok::<(), buttress::ConfigError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct BulkheadConfig {
     /// Calls that may be in flight at once, from 1 to 1 000 000. Default: 256.
     pub max_concurrent: u32,
     /// How long a call may wait for a slot. Zero: not at all, a full bulkhead refuses at once. Default: zero.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub max_wait: Duration,
     /// Calls that may wait at once. Zero: none. Default: 1024; without a `max_wait` none waits anyway.
     pub max_queue: u32,
     /// Where the time is read. Default: Tokio's clock.
+    #[cfg_attr(feature = "config", serde(skip))]
     pub clock: Clock,
 }
 
@@ -79,8 +88,13 @@ impl BulkheadConfig {
         Ok(Bulkhead::new(name, self))
     }
 
+    pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        check_limit(self.max_concurrent)
+    }
+
     pub(super) fn check(&self, name: &str) -> Result<(), ConfigError> {
-        check_limit(self.max_concurrent).map_err(|error| error.of(PolicyKind::Bulkhead, name))
+        self.check_values()
+            .map_err(|error| error.of(PolicyKind::Bulkhead, name))
     }
 }
 

@@ -30,6 +30,8 @@ pub struct BulkheadPass {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+// As wide as its place: what a call holds is moved with it, and padding would be copied byte by byte.
+#[repr(u32)]
 enum Phase {
     /// The call is not inside.
     #[default]
@@ -70,7 +72,9 @@ impl Policy for Bulkhead {
             pass.phase = Phase::Inside;
             return Step::Call;
         }
-        self.enter_full(pass, ask.may_wait())
+        let step;
+        (*pass, step) = self.enter_full(ask.may_wait());
+        step
     }
 
     fn poll_queue(&self, pass: &mut Self::Pass, cx: &mut Context<'_>) -> Poll<()> {
@@ -130,21 +134,24 @@ impl Policy for Bulkhead {
 }
 
 impl Bulkhead {
+    /// It gives the pass as a value: one whose address is known here would be kept in memory by every call, and moved
+    /// from there.
     #[cold]
-    fn enter_full(&self, pass: &mut BulkheadPass, may_wait: bool) -> Step {
+    #[inline(never)]
+    fn enter_full(&self, may_wait: bool) -> (BulkheadPass, Step) {
         let wait = self.0.max_wait.load(Ordering::Relaxed);
+        let mut pass = BulkheadPass::default();
         if wait == 0 || !may_wait {
-            return Step::Refused(self.reject(Reason::Full {
-                limit: self.0.slots.limit(),
-            }));
+            let limit = self.0.slots.limit();
+            return (pass, Step::Refused(self.reject(Reason::Full { limit })));
         }
-        match self.0.slots.arrive(self.0.max_queue.load(Ordering::Relaxed)) {
+        let step = match self.0.slots.arrive(self.0.max_queue.load(Ordering::Relaxed)) {
             Arrival::Admitted => {
                 pass.phase = Phase::Inside;
                 Step::Call
             }
             Arrival::Queued(ticket) => {
-                *pass = BulkheadPass {
+                pass = BulkheadPass {
                     phase: Phase::Queued,
                     ticket,
                     wait,
@@ -154,7 +161,8 @@ impl Bulkhead {
                 Step::Queue
             }
             Arrival::Refused => Step::Refused(self.reject(self.full(true))),
-        }
+        };
+        (pass, step)
     }
 
     /// Whether a call that finds no free slot may wait for one.

@@ -10,7 +10,7 @@ use crate::{
         event::PolicyKind,
         random::Random,
         rate::{Millionths, Rate},
-        settings::ConfigError,
+        settings::{ConfigError, refuse_names},
         state::State,
     },
 };
@@ -31,7 +31,13 @@ use crate::{
 ///     .build("payments")?;
 /// # Ok::<(), buttress::ConfigError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct CircuitBreakerConfig {
     /// Which calls are looked at. Default: the last 100.
@@ -54,17 +60,37 @@ pub struct CircuitBreakerConfig {
     /// A call that is dropped without a result counts as a failure when it was pending for this long or
     /// longer. Before that nothing is recorded, except that a call beyond the slow-call duration is a slow
     /// failure. Zero: every dropped call that was pending is a failure. Default: 10 s.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub dropped_after: Duration,
     /// The state to begin in. Default: closed.
     pub initial_state: State,
+    /// Names of predicates whose matches are failures; with any, other errors are successes. Default: none.
+    ///
+    /// A [`Registry`](crate::Registry) knows what names mean; a breaker that is built alone takes none, and its layer
+    /// takes predicates.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::names"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<crate::vocabulary::schema::Name>"))]
+    pub record: Vec<String>,
+    /// Names of predicates whose matches are ignored; they win over `record`. Default: none.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::names"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<crate::vocabulary::schema::Name>"))]
+    pub ignore: Vec<String>,
     /// Seed for the jitter, for tests. Default: `None`, from the thread's generator.
+    #[cfg_attr(feature = "config", serde(skip))]
     pub seed: Option<u64>,
     /// Where the time is read. Default: Tokio's clock.
+    #[cfg_attr(feature = "config", serde(skip))]
     pub clock: Clock,
 }
 
 /// The sliding window of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "super::shape::Window", into = "super::shape::Window")
+)]
 pub enum WindowConfig {
     /// Exactly the last so many calls, from 1 to 1 000 000. Memory: a quarter of a byte for each.
     Calls(u32),
@@ -80,10 +106,18 @@ pub enum WindowConfig {
 
 /// When calls are slow, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlowCallConfig {
     /// A call is slow when it takes **longer than** this, whatever its result; above zero. What passes before a
     /// call is first pending is measured by the hardware's counter, the rest by the clock: a test with paused time
     /// that wants it exact uses [`Clock::manual`].
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub longer_than: Duration,
     /// Opens when the share of slow calls is **>=** this; 0 < rate <= 1.
     pub rate: Rate,
@@ -91,14 +125,24 @@ pub struct SlowCallConfig {
 
 /// How long a circuit breaker stays open.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct OpenConfig {
     /// The first wait, above zero: it stays open until **more** than this has passed. Default: 5 s.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub wait: Duration,
     /// The n-th opening without a close between them waits `wait * factor^(n-1)`, at most `max`. From 1,
     /// which means a fixed wait. Default: 2.
     pub factor: f64,
     /// The longest wait, not below `wait`. Default: 60 s.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub max: Duration,
     /// The share of each wait after the first that is random, from 0 to 1: waits spread evenly between
     /// `(1 - jitter)` times the wait and the wait, so that instances do not probe in step. The first wait is
@@ -112,6 +156,12 @@ pub struct OpenConfig {
 
 /// How a circuit breaker finds out whether to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct HalfOpenConfig {
     /// Calls admitted to find out, from 1 to 10 000. Judged once `min(minimum_calls, probes)` have a result.
@@ -119,16 +169,34 @@ pub struct HalfOpenConfig {
     pub probes: u32,
     /// A probe older than this is given up: its slot returns and its result is not looked at. Above zero.
     /// Default: 30 s.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub max_probe_age: Duration,
-    /// The longest stay, above zero, and what follows it. Default: `None`, unlimited, or a service with
-    /// little traffic would never close.
-    pub max_stay: Option<(Duration, StayEnd)>,
+    /// The longest stay, above zero. Default: `None`, unlimited, or a service with little traffic would never close.
+    #[cfg_attr(
+        feature = "config",
+        serde(with = "crate::vocabulary::serialized::optional_duration", alias = "max")
+    )]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::vocabulary::schema::Duration>")
+    )]
+    pub max_stay: Option<Duration>,
+    /// What follows a stay that was too long. Default: it opens again.
+    pub stay_end: StayEnd,
 }
 
 /// What follows a stay in half-open that was too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum StayEnd {
     /// It opens again.
+    #[default]
     Open,
     /// It closes.
     Close,
@@ -142,22 +210,37 @@ impl Default for CircuitBreakerConfig {
             failure_rate: Some(Rate::percent(50.0)),
             slow_call: None,
             consecutive_failures: None,
-            open: OpenConfig {
-                wait: Duration::from_secs(5),
-                factor: 2.0,
-                max: Duration::from_secs(60),
-                jitter: 0.1,
-                automatic_half_open: false,
-            },
-            half_open: HalfOpenConfig {
-                probes: 3,
-                max_probe_age: Duration::from_secs(30),
-                max_stay: None,
-            },
+            open: OpenConfig::default(),
+            half_open: HalfOpenConfig::default(),
             dropped_after: Duration::from_secs(10),
             initial_state: State::Closed,
+            record: Vec::new(),
+            ignore: Vec::new(),
             seed: None,
             clock: Clock::tokio(),
+        }
+    }
+}
+
+impl Default for OpenConfig {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(5),
+            factor: 2.0,
+            max: Duration::from_secs(60),
+            jitter: 0.1,
+            automatic_half_open: false,
+        }
+    }
+}
+
+impl Default for HalfOpenConfig {
+    fn default() -> Self {
+        Self {
+            probes: 3,
+            max_probe_age: Duration::from_secs(30),
+            max_stay: None,
+            stay_end: StayEnd::Open,
         }
     }
 }
@@ -256,9 +339,10 @@ impl CircuitBreakerConfig {
         self
     }
 
-    /// Sets [`HalfOpenConfig::max_stay`].
+    /// Sets [`HalfOpenConfig::max_stay`] and [`HalfOpenConfig::stay_end`].
     pub fn max_half_open_stay(mut self, stay: Duration, end: StayEnd) -> Self {
-        self.half_open.max_stay = Some((stay, end));
+        self.half_open.max_stay = Some(stay);
+        self.half_open.stay_end = end;
         self
     }
 
@@ -271,6 +355,18 @@ impl CircuitBreakerConfig {
     /// Sets [`initial_state`](Self::initial_state).
     pub fn initial_state(mut self, state: State) -> Self {
         self.initial_state = state;
+        self
+    }
+
+    /// Adds a name to [`record`](Self::record).
+    pub fn record(mut self, name: impl Into<String>) -> Self {
+        self.record.push(name.into());
+        self
+    }
+
+    /// Adds a name to [`ignore`](Self::ignore).
+    pub fn ignore(mut self, name: impl Into<String>) -> Self {
+        self.ignore.push(name.into());
         self
     }
 
@@ -292,6 +388,13 @@ impl CircuitBreakerConfig {
     ///
     /// A setting out of its range: the error names it, its value and what is accepted.
     pub fn build(self, name: &str) -> Result<CircuitBreaker, ConfigError> {
+        refuse_names(&[("record", &self.record), ("ignore", &self.ignore)])
+            .map_err(|error| error.of(PolicyKind::CircuitBreaker, name))?;
+        self.build_named(name)
+    }
+
+    /// The same, where somebody else sees to the names of predicates.
+    pub(crate) fn build_named(self, name: &str) -> Result<CircuitBreaker, ConfigError> {
         let settings = self.settings(name)?;
         Ok(CircuitBreaker::new(name, settings, self.clock))
     }
@@ -299,6 +402,10 @@ impl CircuitBreakerConfig {
     pub(super) fn settings(&self, name: &str) -> Result<Settings, ConfigError> {
         self.check()
             .map_err(|error| error.of(PolicyKind::CircuitBreaker, name))
+    }
+
+    pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        self.check().map(drop)
     }
 
     fn check(&self) -> Result<Settings, ConfigError> {
@@ -367,7 +474,7 @@ impl CircuitBreakerConfig {
                 "accepted: above zero",
             );
         }
-        if let Some((stay, _)) = half_open.max_stay
+        if let Some(stay) = half_open.max_stay
             && stay.is_zero()
         {
             return refuse(
@@ -385,8 +492,8 @@ impl CircuitBreakerConfig {
             open: *open,
             probes: half_open.probes,
             max_probe_age: nanos(half_open.max_probe_age),
-            max_stay: half_open.max_stay.map(|(stay, _)| stay),
-            stay_end: half_open.max_stay.map_or(StayEnd::Open, |(_, end)| end),
+            max_stay: half_open.max_stay,
+            stay_end: half_open.stay_end,
             dropped_after: nanos(self.dropped_after),
             initial_state: self.initial_state,
             random: Random::new(self.seed),

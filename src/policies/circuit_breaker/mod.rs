@@ -9,6 +9,7 @@
 //! | `gate.rs` | what a call knows without the lock |
 //! | `untold.rs` | transitions on their way to the observers |
 //! | `permit.rs`, `snapshot.rs` | what a handle hands out |
+//! | `shape.rs` | how settings stand in a file, where that differs |
 //! | `step.rs` | the breaker as a step machine around a call |
 
 mod config;
@@ -18,6 +19,8 @@ mod loom;
 mod machine;
 mod permit;
 mod probes;
+#[cfg(feature = "config")]
+mod shape;
 mod snapshot;
 mod step;
 mod untold;

@@ -23,6 +23,8 @@ pub struct CircuitBreakerPass {
 
 /// How the call is timed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+// As wide as its place: what a call holds is moved with it, and padding would be copied byte by byte.
+#[repr(u64)]
 enum Watch {
     /// It is not inside.
     #[default]

@@ -10,7 +10,13 @@ use crate::vocabulary::{
 };
 
 /// Settings of a [`RetryBudget`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct RetryBudgetConfig {
     /// Retries that each call pays for: 0.2 is one retry for five calls. From 0 to 1. Default: 0.2.
@@ -19,8 +25,11 @@ pub struct RetryBudgetConfig {
     /// Default: 3.
     pub min_per_second: u32,
     /// How far back calls and retries are counted, from 100 ms. Default: 10 s.
+    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub window: Duration,
     /// Where the time is read. Default: Tokio's clock.
+    #[cfg_attr(feature = "config", serde(skip))]
     pub clock: Clock,
 }
 

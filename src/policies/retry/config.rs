@@ -8,7 +8,12 @@ use super::{
 };
 use crate::{
     policies::backoff::{Backoff, Jitter},
-    vocabulary::{clock::Clock, event::PolicyKind, random::Random, settings::ConfigError},
+    vocabulary::{
+        clock::Clock,
+        event::PolicyKind,
+        random::Random,
+        settings::{ConfigError, refuse_names},
+    },
 };
 
 /// Settings of a [`Retry`]: the builder, and what [`reconfigure`](Retry::reconfigure) takes.
@@ -23,7 +28,12 @@ use crate::{
 ///     .build("payments")?;
 /// # Ok::<(), buttress::ConfigError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(from = "super::shape::Shape")
+)]
 #[non_exhaustive]
 pub struct RetryConfig {
     /// Attempts in all, the first counted, from 1 to 1000. One: no retry. Default: 3.
@@ -40,6 +50,13 @@ pub struct RetryConfig {
     pub max_hint: Duration,
     /// What pays for retries. Default: a budget of its own with 20 % of calls over 10 s and 3 a second free.
     pub budget: BudgetChoice,
+    /// Names of predicates whose matches are retried; with any, nothing else is. Default: none.
+    ///
+    /// A [`Registry`](crate::Registry) knows what names mean; a retry that is built alone takes none, and its layer
+    /// takes predicates.
+    pub on: Vec<String>,
+    /// Names of predicates whose matches are not retried; they win over `on`. Default: none.
+    pub never_on: Vec<String>,
     /// Seed for the jitter, for tests. Default: `None`, from the thread's generator.
     pub seed: Option<u64>,
     /// Where the time is read. Default: Tokio's clock.
@@ -58,6 +75,18 @@ pub enum BudgetChoice {
     Unlimited,
 }
 
+/// Shared budgets are the same when they are the same one.
+impl PartialEq for BudgetChoice {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Own(one), Self::Own(other)) => one == other,
+            (Self::Shared(one), Self::Shared(other)) => one.is(other),
+            (Self::Unlimited, Self::Unlimited) => true,
+            _ => false,
+        }
+    }
+}
+
 impl Default for RetryConfig {
     fn default() -> Self {
         Self {
@@ -67,6 +96,8 @@ impl Default for RetryConfig {
             jitter: Jitter::Full,
             max_hint: Duration::from_secs(10),
             budget: BudgetChoice::Own(RetryBudgetConfig::default()),
+            on: Vec::new(),
+            never_on: Vec::new(),
             seed: None,
             clock: Clock::tokio(),
         }
@@ -127,6 +158,18 @@ impl RetryConfig {
         self
     }
 
+    /// Adds a name to [`on`](Self::on).
+    pub fn on(mut self, name: impl Into<String>) -> Self {
+        self.on.push(name.into());
+        self
+    }
+
+    /// Adds a name to [`never_on`](Self::never_on).
+    pub fn never_on(mut self, name: impl Into<String>) -> Self {
+        self.never_on.push(name.into());
+        self
+    }
+
     /// Sets [`seed`](Self::seed).
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -148,6 +191,13 @@ impl RetryConfig {
     ///
     /// A setting out of its range: the error names it, its value and what is accepted.
     pub fn build(self, name: &str) -> Result<Retry, ConfigError> {
+        refuse_names(&[("on", &self.on), ("never_on", &self.never_on)])
+            .map_err(|error| error.of(PolicyKind::Retry, name))?;
+        self.build_named(name)
+    }
+
+    /// The same, where somebody else sees to the names of predicates.
+    pub(crate) fn build_named(self, name: &str) -> Result<Retry, ConfigError> {
         let settings = self.settings(name)?;
         let budget = match self.budget {
             BudgetChoice::Own(config) => config.build().map(|budget| (budget, true)),
@@ -164,6 +214,10 @@ impl RetryConfig {
 
     pub(super) fn settings(&self, name: &str) -> Result<Settings, ConfigError> {
         self.check().map_err(|error| error.of(PolicyKind::Retry, name))
+    }
+
+    pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        self.check().map(drop)
     }
 
     fn check(&self) -> Result<Settings, ConfigError> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config.rs` | settings, and which are refused |
 //! | `budget.rs` | how many retries the calls of the last while pay for |
+//! | `shape.rs` | how settings stand in a file, where that differs |
 //! | `step.rs` | the retry as a step machine around a call |
 //! | `../backoff.rs` | how long to wait |
 
@@ -11,6 +12,8 @@ mod budget;
 mod config;
 #[cfg(all(test, buttress_loom))]
 mod loom;
+#[cfg(feature = "config")]
+mod shape;
 mod step;
 
 use std::{fmt, sync::Arc};

@@ -1,0 +1,335 @@
+//! Checks a file of stacks: what is wrong with it, what each stack costs at worst, and which orders and values defeat
+//! themselves.
+//!
+//! `cargo run --features config --example check -- FILE`
+
+use std::{collections::BTreeSet, fmt, io, io::Write, path::PathBuf, process::ExitCode, time::Duration};
+
+use buttress::{
+    Backoff, BudgetChoice, ConfigErrors, Issue, Jitter, LintReport, PolicyConfig, Predicate, Predicates,
+    RetryConfig, Settings, Severity, StackConfig, WindowConfig,
+    config::{Effective, Source},
+};
+use lexopt::{
+    Arg::{Long, Short, Value},
+    ValueExt,
+};
+
+const HELP: &str = "\
+Checks a file of stacks: what is wrong with it, what each stack costs at worst, and which orders and
+values defeat themselves.
+
+Usage: cargo run --features config --example check -- [OPTIONS] FILE
+
+  FILE              In TOML or JSON; with feature `yaml` also in YAML.
+  --known NAME      A predicate that the program registers; may be given many times.
+  --deny-warnings   Exit with status 1 on warnings too.
+  --effective       Print every value of every stack and where it came from, in TOML.
+  --resilience4j    FILE is what Spring Boot's resilience4j is set up with, in YAML or .properties
+                    (feature `yaml`). With --effective: the same as a file of this crate.
+  --lenient         Of what resilience4j has and this crate has not: warn, and go on.
+  --profile NAME    A profile of Spring's that is active; may be given many times.
+  --help            Print this.
+
+Exits with status 1 when something is wrong with the file, and with 2 when something is wrong with
+these options.
+";
+
+#[derive(Debug, Default)]
+struct Options {
+    help: bool,
+    file: PathBuf,
+    known: BTreeSet<String>,
+    deny_warnings: bool,
+    effective: bool,
+    resilience4j: bool,
+    lenient: bool,
+    profiles: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let options = match options(lexopt::Parser::from_env()) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("error: {error}\nSee --help.");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options, &mut io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Who reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(mut parser: lexopt::Parser) -> Result<Options, lexopt::Error> {
+    let mut options = Options::default();
+    let mut file = None;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("help") | Short('h') => options.help = true,
+            Long("known") => {
+                options.known.insert(parser.value()?.string()?);
+            }
+            Long("deny-warnings") => options.deny_warnings = true,
+            Long("effective") => options.effective = true,
+            Long("resilience4j") => options.resilience4j = true,
+            Long("lenient") => options.lenient = true,
+            Long("profile") => options.profiles.push(parser.value()?.string()?),
+            Value(path) if file.is_none() => file = Some(PathBuf::from(path)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    if !options.resilience4j && (options.lenient || !options.profiles.is_empty()) {
+        return Err("--lenient and --profile need --resilience4j".into());
+    }
+    match file {
+        Some(path) => options.file = path,
+        None if options.help => {}
+        None => return Err("which file?".into()),
+    }
+    Ok(options)
+}
+
+/// Whether the file is fine.
+fn run(options: &Options, out: &mut impl Write) -> io::Result<bool> {
+    if options.help {
+        write!(out, "{HELP}")?;
+        return Ok(true);
+    }
+    let settings = match load(options) {
+        Ok(settings) => settings,
+        Err(errors) => {
+            writeln!(out, "{errors}\n\n{}", Count::of(errors.issues()))?;
+            return Ok(false);
+        }
+    };
+    if options.effective {
+        match Effective::of(&settings) {
+            Ok(effective) => write!(out, "{effective}")?,
+            Err(errors) => writeln!(out, "{errors}")?,
+        }
+        return Ok(true);
+    }
+    let mut said = settings.notes.clone();
+    for (name, report) in settings.lint() {
+        show(&name, &settings.stacks[&name], &report, out)?;
+        said.extend(report.issues);
+    }
+    for note in &settings.notes {
+        writeln!(out, "{note}")?;
+    }
+    if !settings.notes.is_empty() {
+        writeln!(out)?;
+    }
+    let count = Count::of(&said);
+    let stacks = match settings.stacks.len() {
+        1 => "1 stack".to_owned(),
+        stacks => format!("{stacks} stacks"),
+    };
+    writeln!(out, "{stacks}: {count}")?;
+    Ok(!(options.deny_warnings && count.warnings > 0))
+}
+
+fn load(options: &Options) -> Result<Settings, ConfigErrors> {
+    // What a name means does not matter here.
+    let predicates = options
+        .known
+        .iter()
+        .fold(Predicates::default(), |predicates, name| {
+            predicates.with(name, Predicate::any_error())
+        });
+    source(options)?.load(&predicates)
+}
+
+#[cfg(feature = "yaml")]
+#[allow(clippy::unnecessary_wraps, reason = "without the feature there is an error")]
+fn source(options: &Options) -> Result<Source, ConfigErrors> {
+    if !options.resilience4j {
+        return Ok(Source::path(&options.file));
+    }
+    let mut file = buttress::config::Resilience4j::path(&options.file);
+    if options.lenient {
+        file = file.lenient();
+    }
+    let file = options
+        .profiles
+        .iter()
+        .fold(file, |file, profile| file.profile(profile));
+    Ok(file.into())
+}
+
+#[cfg(not(feature = "yaml"))]
+fn source(options: &Options) -> Result<Source, ConfigErrors> {
+    if options.resilience4j {
+        let message = "this was built without the feature `yaml`, which --resilience4j needs";
+        return Err(Issue::error("", message).into());
+    }
+    Ok(Source::path(&options.file))
+}
+
+/// A stack in its order, with what it costs from each stage on, and what there is to say.
+fn show(name: &str, stack: &StackConfig, report: &LintReport, out: &mut impl Write) -> io::Result<()> {
+    let rows: Vec<(String, String, String, String)> = stack
+        .stages
+        .iter()
+        .zip(&report.stages)
+        .enumerate()
+        .map(|(depth, (stage, worst))| {
+            let calls = match worst.calls {
+                1 => "1 call".to_owned(),
+                calls => format!("{calls} calls"),
+            };
+            (
+                format!("{}{}", "  ".repeat(depth + 1), stage.name),
+                told(&stage.policy),
+                wait(worst.wait),
+                calls,
+            )
+        })
+        .collect();
+    let width = |of: fn(&(String, String, String, String)) -> &str| {
+        rows.iter().map(|row| of(row).chars().count()).max().unwrap_or(0)
+    };
+    let (stages, policies) = (width(|row| &row.0), width(|row| &row.1));
+    let waits = width(|row| &row.2);
+    if rows.is_empty() {
+        writeln!(out, "{name}")?;
+    } else {
+        let head = stages + 2 + policies + 2;
+        writeln!(out, "{name:head$}at worst, from here inward")?;
+    }
+    for (stage, policy, wait, calls) in &rows {
+        writeln!(
+            out,
+            "{stage:stages$}  {policy:policies$}  {wait:>waits$}, {calls}"
+        )?;
+    }
+    let calls = match report.worst_calls {
+        1 => "makes one call".to_owned(),
+        calls => format!("makes {calls} calls"),
+    };
+    let wait = match report.worst_wait {
+        Some(longest) => format!("waits {longest:?}"),
+        None => "waits for ever".to_owned(),
+    };
+    writeln!(
+        out,
+        "  Worst case: a caller {wait} and {calls} upstream; {}.",
+        report.why
+    )?;
+    for issue in &report.issues {
+        writeln!(out, "  {issue}")?;
+    }
+    writeln!(out)
+}
+
+fn wait(wait: Option<Duration>) -> String {
+    wait.map_or_else(|| "no limit".to_owned(), |wait| format!("{wait:?}"))
+}
+
+/// A policy in a line.
+fn told(policy: &PolicyConfig) -> String {
+    match policy {
+        PolicyConfig::Timeout(timeout) => format!("{:?}", timeout.limit),
+        PolicyConfig::Bulkhead(bulkhead) if bulkhead.max_wait.is_zero() => {
+            format!("{} at once", bulkhead.max_concurrent)
+        }
+        PolicyConfig::Bulkhead(bulkhead) => {
+            format!(
+                "{} at once, others wait {:?}",
+                bulkhead.max_concurrent, bulkhead.max_wait
+            )
+        }
+        PolicyConfig::Retry(retry) => told_retry(retry),
+        PolicyConfig::CircuitBreaker(breaker) => {
+            let window = match breaker.window {
+                WindowConfig::Calls(calls) => format!("{calls} calls"),
+                WindowConfig::Time { duration, .. } => format!("{duration:?}"),
+            };
+            let rate = breaker.failure_rate.map(|rate| format!("{rate} failed"));
+            let slow = breaker
+                .slow_call
+                .map(|slow| format!("{} slower than {:?}", slow.rate, slow.longer_than));
+            let row = breaker
+                .consecutive_failures
+                .map(|failures| format!("{failures} failures in a row"));
+            let reasons: Vec<String> = [rate, slow, row].into_iter().flatten().collect();
+            let open = &breaker.open;
+            let longest = if open.factor > 1.0 && open.max > open.wait {
+                format!(" to {:?}", open.max)
+            } else {
+                String::new()
+            };
+            format!(
+                "{} of {window}; open {:?}{longest}",
+                reasons.join(" or "),
+                open.wait
+            )
+        }
+        other => other.kind().to_string(),
+    }
+}
+
+fn told_retry(retry: &RetryConfig) -> String {
+    let waits = match &retry.backoff {
+        Backoff::Fixed(wait) => format!("{wait:?}"),
+        Backoff::Exponential { initial, factor, max } => format!("{initial:?} x {factor} to {max:?}"),
+        Backoff::Decorrelated { base, max } => format!("{base:?} to {max:?}, decorrelated"),
+        _ => "by a closure".to_owned(),
+    };
+    let jitter = match retry.jitter {
+        Jitter::None => "",
+        Jitter::Full => ", full jitter",
+        Jitter::Equal => ", equal jitter",
+    };
+    let budget = match &retry.budget {
+        BudgetChoice::Own(budget) => format!("budget {} + {}/s", budget.ratio, budget.min_per_second),
+        BudgetChoice::Unlimited => "no budget".to_owned(),
+        _ => "a shared budget".to_owned(),
+    };
+    format!("{} attempts, waits {waits}{jitter}; {budget}", retry.max_attempts)
+}
+
+/// How much was said.
+struct Count {
+    errors: usize,
+    warnings: usize,
+    notes: usize,
+}
+
+impl Count {
+    fn of(issues: &[Issue]) -> Self {
+        let count = |severity| issues.iter().filter(|issue| issue.severity == severity).count();
+        Self {
+            errors: count(Severity::Error),
+            warnings: count(Severity::Warning),
+            notes: count(Severity::Note),
+        }
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (self.errors, "error"),
+            (self.warnings, "warning"),
+            (self.notes, "note"),
+        ];
+        let mut said = counts.into_iter().filter(|(count, _)| *count > 0).peekable();
+        if said.peek().is_none() {
+            return f.write_str("nothing to say");
+        }
+        for (at, (count, what)) in said.enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            let plural = if count == 1 { "" } else { "s" };
+            write!(f, "{comma}{count} {what}{plural}")?;
+        }
+        Ok(())
+    }
+}
