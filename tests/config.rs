@@ -5,6 +5,10 @@
 
 #![cfg(feature = "config")]
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "sources are made where they are loaded"
+)]
 
 use std::{fs, path::Path, time::Duration};
 
@@ -30,17 +34,24 @@ fn load(source: Source) -> Result<Settings, ConfigErrors> {
     source.load(&predicates())
 }
 
+fn extension(file: &str) -> &str {
+    Path::new(file)
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default()
+}
+
 /// The files of a folder that can be read, by their names.
 fn files(folder: &str) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path().to_str().unwrap().to_owned())
-        .filter(|name| {
-            !Path::new(name)
-                .extension()
-                .is_some_and(|extension| extension == "txt")
+        .filter(|name| match extension(name) {
+            "txt" => false,
+            // What is said of an unknown extension lists the known ones.
+            "yaml" | "ini" => cfg!(feature = "yaml"),
+            _ => true,
         })
-        .filter(|name| cfg!(feature = "yaml") || !name.ends_with(".yaml"))
         .collect();
     names.sort();
     names
@@ -92,21 +103,32 @@ fn a_good_file_says_what_stands_beside_it() {
 #[cfg(feature = "schema")]
 #[test]
 fn the_schema_in_the_repository_is_the_current_one() {
-    let schema = serde_json::to_string_pretty(&buttress::config::schema()).unwrap();
-    expect("schema/buttress.schema.json", &format!("{schema}\n"));
+    const PATH: &str = "schema/buttress.schema.json";
+
+    let schema = buttress::config::schema();
+    if std::env::var_os("BUTTRESS_BLESS").is_some() {
+        fs::write(PATH, serde_json::to_string_pretty(&schema).unwrap() + "\n").unwrap();
+    }
+    // As values: the order of keys depends on a feature of serde_json.
+    let known: serde_json::Value = serde_json::from_str(&fs::read_to_string(PATH).unwrap()).unwrap();
+    let is_current = known == serde_json::to_value(&schema).unwrap();
+    assert!(
+        is_current,
+        "{PATH} is not current; see the head of tests/config.rs"
+    );
 }
 
 /// A file as the schema sees it.
 #[cfg(feature = "schema")]
 fn as_json(file: &str) -> Option<serde_json::Value> {
     let text = fs::read_to_string(file).ok()?;
-    if file.ends_with(".json") {
-        serde_json::from_str(&text).ok()
-    } else if file.ends_with(".toml") {
-        let value: toml::Value = toml::from_str(text.trim_start_matches('\u{feff}')).ok()?;
-        serde_json::to_value(value).ok()
-    } else {
-        None
+    match extension(file) {
+        "json" => serde_json::from_str(&text).ok(),
+        "toml" => {
+            let value: toml::Value = toml::from_str(text.trim_start_matches('\u{feff}')).ok()?;
+            serde_json::to_value(value).ok()
+        }
+        _ => None,
     }
 }
 
@@ -199,7 +221,7 @@ fn the_example_means_what_it_says() {
     assert_eq!(settings.stacks["search"], stack(ms(500)));
     assert_eq!(settings.check(&predicates()), Ok(()));
     for other in ["tests/config/good/issue.json", "tests/config/good/issue.yaml"] {
-        if cfg!(feature = "yaml") || other.ends_with("json") {
+        if cfg!(feature = "yaml") || extension(other) == "json" {
             assert_eq!(load(Source::path(other)).unwrap(), settings, "{other}");
         }
     }
@@ -379,7 +401,7 @@ fn a_value_from_a_variable_is_refused_as_one_from_the_file() {
         (
             "STACKS__PAYMENTS__RETRY__MAX_ATEMPTS",
             "5",
-            "stacks.payments.retry.max_atempts: unknown key; did you mean `max_attempts`? accepted: max_attempts, \
+            "stacks.payments.retry.max_atempts = 5: unknown key; did you mean `max_attempts`? accepted: max_attempts, \
              max_elapsed, backoff, max_hint, budget, on, never_on",
         ),
         (
@@ -506,11 +528,13 @@ fn a_source_shows_neither_its_text_nor_the_environment() {
 
 // ---- Bounds.
 
+fn lines(numbers: std::ops::Range<u32>, line: impl Fn(u32) -> String) -> String {
+    numbers.map(line).collect::<Vec<_>>().concat()
+}
+
 #[test]
 fn a_file_with_very_many_faults_is_told_in_part() {
-    let text: String = (0..5000)
-        .map(|at| format!("[stacks.s{at}]\ntimeout = {at}\n"))
-        .collect();
+    let text = lines(0..5000, |at| format!("[stacks.s{at}]\ntimeout = {at}\n"));
     let told = told(toml(&text));
     assert_eq!(told.len(), 1001);
     assert_eq!(
@@ -521,21 +545,17 @@ fn a_file_with_very_many_faults_is_told_in_part() {
 
 #[test]
 fn what_stacks_take_from_others_is_bounded() {
-    let stages: String = (0..1000)
-        .map(|at| format!("t{at} = {{ kind = \"timeout\" }}\n"))
-        .collect();
-    let children: String = (0..1000)
-        .map(|at| format!("[stacks.c{at}]\nextends = \"base\"\n"))
-        .collect();
+    let stages = lines(0..1000, |at| format!("t{at} = {{ kind = \"timeout\" }}\n"));
+    let children = lines(0..1000, |at| format!("[stacks.c{at}]\nextends = \"base\"\n"));
     let told = told(toml(&format!("[stacks.base]\n{stages}{children}")));
     let bounded = |line: &String| {
         line == "stacks: too much is taken from stacks that are extended; accepted: 500000 values in all"
     };
     assert!(told.iter().any(bounded), "{}", told.last().unwrap());
     // A long chain is no recursion.
-    let chain: String = (0..20_000)
-        .map(|at| format!("[stacks.s{at}]\nextends = \"s{}\"\n", at + 1))
-        .collect();
+    let chain = lines(0..20_000, |at| {
+        format!("[stacks.s{at}]\nextends = \"s{}\"\n", at + 1)
+    });
     let settings = load(toml(&format!("{chain}[stacks.s20000]\ntimeout = \"1s\""))).unwrap();
     assert_eq!(settings.stacks["s0"], settings.stacks["s20000"]);
     assert_eq!(settings.stacks.len(), 20_001);
@@ -625,4 +645,35 @@ fn settings_by_hand_are_checked_as_those_of_a_file() {
             "stacks.\"my stack\".max_keys = 0: accepted: from 1 to 10000000",
         ]
     );
+}
+
+/// What stands between two lines of a document, code without its fences.
+fn between<'t>(text: &'t str, from: &str, to: &str) -> &'t str {
+    let (_, rest) = text.split_once(from).unwrap();
+    rest.split_once(to).unwrap().0
+}
+
+#[test]
+fn the_reference_shows_files_that_are_accepted_and_lists_every_key() {
+    let reference = include_str!("../docs/config.md");
+    load(toml(between(reference, "```toml\n", "```"))).unwrap();
+    let all = load(Source::path("tests/config/good/off.toml").env(VARIABLES)).unwrap();
+    let every = load(toml(
+        "[stacks.a]\nper = \"x\"\nretry = {}\ncircuit_breaker = {}\ntimeout = {}\nbulkhead = {}",
+    ))
+    .unwrap();
+    for settings in [all, every] {
+        for entry in Effective::of(&settings).unwrap().entries() {
+            let key = entry.path.rsplit('.').next().unwrap();
+            let listed = [format!("`{key}`"), format!("`.{key}`"), format!(".{key}`")];
+            assert!(
+                listed.iter().any(|key| reference.contains(key)),
+                "{} is not listed",
+                entry.path
+            );
+        }
+    }
+    for name in predicates().names().filter(|name| *name != "quota") {
+        assert!(reference.contains(&format!("`{name}`")), "{name} is not listed");
+    }
 }

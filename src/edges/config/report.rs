@@ -161,10 +161,10 @@ impl<'s> Spot<'s> {
     pub(crate) fn key_issue(&self, root: &Node, keys: &[String], message: String) -> Issue {
         let found = keys.split_last().and_then(|(last, above)| {
             let table: &Table = root.at(above.iter().map(String::as_str))?.table()?;
-            Some((table.key_place(last)?, table.get(last)?))
+            Some((table, last, table.get(last)?))
         });
         match found {
-            Some((place, node)) => Issue::error(self.path(&node.via, keys), message).at(Some(place.clone())),
+            Some((table, last, node)) => table.key_error(last, self.path(&node.via, keys), message),
             None => self.issue(root, keys, message),
         }
     }

@@ -61,7 +61,7 @@ struct Defaults {
 struct Stack {
     /// The stack whose settings lie below these, merged key by key; lists and windows replace. State is never shared.
     extends: String,
-    /// The stages, outermost first. Default: retry, circuit_breaker, timeout, bulkhead, those that are there.
+    /// The stages, outermost first. Default: `retry`, `circuit_breaker`, `timeout`, `bulkhead`, those that are there.
     order: Vec<String>,
     /// What calls are keyed by, so that each key has policies of its own: `authority` (scheme, host and port of a
     /// request), or a name that the program gives a meaning to. `off`: not keyed.
@@ -99,7 +99,9 @@ enum Bulkhead {
 }
 
 /// A stage with a name of its own. Where the stack that is extended says its kind, it need not.
-struct Named;
+struct Named {
+    _kind: String,
+}
 
 impl JsonSchema for Named {
     fn schema_name() -> std::borrow::Cow<'static, str> {

@@ -136,7 +136,7 @@ fn stage_kind(stack: &str, table: &Table, stage: &str, node: &Node, report: &mut
                 KEYS.join(", "),
                 Kind::NAMES.join(", "),
             );
-            report.add(Issue::error(at, message).at(table.key_place(stage).cloned()));
+            report.add(table.key_error(stage, at, message));
             None
         }
     }
@@ -163,17 +163,27 @@ fn read_order<'n>(stack: &str, table: &'n Table, names: &[&'n str], report: &mut
         report.add(node.error(at, "accepted: a list of the stages, the outermost first"));
         return Vec::new();
     };
+    // What is wrong with an order, or with a stage under an order, is told of the stack that has both.
+    let is_own = |node: &Node| node.via == Via::Here;
+    let mut tell = |element: &Node, issue: Issue| {
+        if is_own(element) {
+            report.add(issue);
+        }
+    };
     let mut order = Vec::new();
     let mut meant = Vec::new();
     for (index, element) in list.iter().enumerate() {
         let at = format!("{at}.{index}");
         let Some(name) = element.text() else {
-            report.add(element.error(at, "accepted: the name of a stage"));
+            tell(element, element.error(at, "accepted: the name of a stage"));
             continue;
         };
         match names.iter().find(|known| **known == name) {
             Some(known) if order.contains(known) => {
-                report.add(element.error(at, "it stands in the order for the second time"));
+                tell(
+                    element,
+                    element.error(at, "it stands in the order for the second time"),
+                );
             }
             Some(known) => order.push(*known),
             None => {
@@ -187,7 +197,7 @@ fn read_order<'n>(stack: &str, table: &'n Table, names: &[&'n str], report: &mut
                         names.join(", ")
                     )
                 };
-                report.add(element.error(at, message));
+                tell(element, element.error(at, message));
             }
         }
     }
@@ -195,6 +205,7 @@ fn read_order<'n>(stack: &str, table: &'n Table, names: &[&'n str], report: &mut
     for left_out in names
         .iter()
         .filter(|name| !order.contains(name) && !meant.contains(name))
+        .filter(|name| is_own(node) || table.get(name).is_some_and(is_own))
     {
         let message = if whose.is_empty() {
             format!("the stage is not in the stack's order ({})", node.place)
@@ -250,10 +261,10 @@ fn read_keyed(stack: &str, table: &Table, report: &mut Report) -> Option<KeyedBy
             text.map(str::to_owned)
         }
         None => {
-            for (key, place, node) in limits.entries() {
+            for (key, _, node) in limits.entries() {
                 let at = spot.path(&node.via, &[key.to_owned()]);
                 let message = "it says something only together with `per`, such as per = \"authority\"";
-                report.add(Issue::error(at, message).at(Some(place.clone())));
+                report.add(limits.key_error(key, at, message));
             }
             return None;
         }

@@ -33,9 +33,9 @@ pub(crate) fn read_file(
 ) -> Result<Settings, ConfigErrors> {
     let mut settings = Settings::default();
     if let Some(table) = root.table() {
-        for (key, place, _) in table.entries().filter(|(key, ..)| !TOP.contains(key)) {
-            let known = ["defaults", "stacks"];
-            report.add(Issue::error(path([key]), unknown_key(key, &known)).at(Some(place.clone())));
+        for key in table.keys().filter(|key| !TOP.contains(key)) {
+            let message = unknown_key(key, &["defaults", "stacks"]);
+            report.add(table.key_error(key, path([key]), message));
         }
         let defaults = read_defaults(table.get("defaults"), predicates, &mut report);
         let stacks = named_stacks(table.get("stacks"), &mut report);
@@ -64,10 +64,10 @@ fn read_defaults(node: Option<&Node>, predicates: &Predicates, report: &mut Repo
         report.add(node.error("defaults", message));
         return defaults;
     };
-    for (key, place, node) in table.entries() {
+    for (key, _, node) in table.entries() {
         let Some(kind) = Kind::named(key) else {
-            let issue = Issue::error(path(["defaults", key]), unknown_key(key, &Kind::NAMES));
-            report.add(issue.at(Some(place.clone())));
+            let message = unknown_key(key, &Kind::NAMES);
+            report.add(table.key_error(key, path(["defaults", key]), message));
             continue;
         };
         let mut node = node.clone();

@@ -172,6 +172,13 @@ impl Table {
         self.0.get(key).map(|entry| &entry.key_place)
     }
 
+    /// An error about a key, with what it holds.
+    pub(crate) fn key_error(&self, key: &str, path: impl Into<String>, message: impl Into<String>) -> Issue {
+        let mut issue = Issue::error(path, message).at(self.key_place(key).cloned());
+        issue.value = self.get(key).map(Node::shown);
+        issue
+    }
+
     /// Puts a value there, in the place of the one before, which is returned.
     pub(crate) fn insert(&mut self, key: impl Into<String>, key_place: Place, node: Node) -> Option<Node> {
         self.0
@@ -243,6 +250,7 @@ fn too_deep() -> String {
     format!("nested too deep; accepted: at most {MAX_DEPTH} tables and lists within each other")
 }
 
+#[cfg(feature = "yaml")]
 fn too_many() -> String {
     format!("too many values; accepted: at most {MAX_NODES}, repeated ones counted each time")
 }
