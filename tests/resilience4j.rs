@@ -511,7 +511,7 @@ fn placeholders_stand_for_properties_variables_and_defaults() {
     let load = |value: &str| {
         let document = Resilience4j::yaml(text(value)).named("a.yml");
         document
-            .env([("WAIT", "3s"), ("SHOP_LONGEST", "4s")])
+            .env([("WAIT", "3s"), ("SHOP_LONGEST", "4s"), ("own_name", "6s")])
             .load(&predicates())
     };
     for (value, limit) in [
@@ -522,6 +522,7 @@ fn placeholders_stand_for_properties_variables_and_defaults() {
         ("${shop.none:${WAIT}}", 3),
         ("${WAIT}", 3),
         ("${shop.longest}", 4),
+        ("${own_name}", 6),
         ("${none:1}${shop.none:0}s", 10),
     ] {
         let settings = load(value).unwrap();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Source`] | a file or a text, and the environment around it; [`load`](Source::load) makes [`Settings`](crate::Settings) of it |
 //! | [`Effective`] | every value of every stack with its origin, as TOML, as JSON, as a list |
+//! | [`Resilience4j`] | what Spring Boot's resilience4j is set up with, as a source of settings (feature `yaml`) |
 //! | [`schema`](fn@schema) | the JSON Schema of a file, for editors (feature `schema`) |
 //!
 //! `docs/config.md` in the repository lists every key.

@@ -29,7 +29,7 @@ impl<'s> Chain<'s> {
         loop {
             let next = match last.entry("baseConfig") {
                 // A config that is there because of its name is taken without its own base.
-                Some(base) if chain.len() == 2 && is_namesake(module, sections, instance, last) => {
+                Some(base) if is_namesake(module, sections, instance, last) => {
                     report.say(base.warning(format!(
                         "resilience4j ignores it for the instance `{}`, which this config underlies because it has the same \
                          name; so does this",
