@@ -219,29 +219,6 @@ fn walked_counting() -> impl Service<u64> + 'static {
     ServiceBuilder::new().layer(stack).service(Echo)
 }
 
-/// One policy after another counts.
-fn counting(kind: &str) -> impl Service<u64> + 'static {
-    let retry = Retry::with_defaults("bench").unwrap();
-    let breaker = breaker();
-    let timeout = Timeout::with_defaults("bench").unwrap();
-    let bulkhead = Bulkhead::with_defaults("bench").unwrap();
-    let metrics = Metrics::new();
-    drop(match kind {
-        "retry" => metrics.retry(&retry),
-        "breaker" => metrics.circuit_breaker(&breaker),
-        "timeout" => metrics.timeout(&timeout),
-        _ => metrics.bulkhead(&bulkhead),
-    });
-    let stack = Stack::builder()
-        .retry(retry)
-        .circuit_breaker(breaker)
-        .timeout(timeout)
-        .bulkhead(bulkhead)
-        .build()
-        .unwrap();
-    ServiceBuilder::new().layer(stack).service(Echo)
-}
-
 fn tower_three<S>(inner: S, budget: bool) -> Box<dyn FnMut(u64) -> Duration>
 where
     S: Service<u64, Response = u64, Error = BoxError> + Clone + Send + 'static,
@@ -342,10 +319,6 @@ fn main() {
         row("ready", "buttress static stack of four", four(Echo)),
         row("ready", "buttress run-time stack of four", walked(Echo)),
         row("ready", "the same, metrics on", walked_counting()),
-        row("ready", "the same, metrics on for retry", counting("retry")),
-        row("ready", "the same, metrics on for breaker", counting("breaker")),
-        row("ready", "the same, metrics on for timeout", counting("timeout")),
-        row("ready", "the same, metrics on for bulkhead", counting("bulkhead")),
         row(
             "ready",
             "tower timeout",

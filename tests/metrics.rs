@@ -22,10 +22,14 @@ struct Series {
     value: DebugValue,
 }
 
-/// Publishes once for a recorder that has seen nothing before: it might have been installed a moment ago.
+/// Publishes for a recorder that has seen nothing before: it might have been installed a moment ago. The second time
+/// brings nothing new, and must count nothing again.
 fn publish(metrics: &mut Metrics) -> Seen {
     let recorder = DebuggingRecorder::new();
-    metrics::with_local_recorder(&recorder, || metrics.publish());
+    metrics::with_local_recorder(&recorder, || {
+        metrics.publish();
+        metrics.publish();
+    });
     let series = recorder.snapshotter().snapshot().into_vec().into_iter();
     let series = series.map(|(key, unit, meaning, value)| {
         let mut labels: Vec<String> = key
