@@ -2,8 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test measures how long it took")]
 
+#[path = "support/admin.rs"]
+mod support;
+
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -17,15 +19,15 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use buttress::{
-    BulkheadConfig, By, CircuitBreakerConfig, Command, ConfigErrors, Issue, KeyedConfig, Registry,
-    RetryConfig, Settings, StackConfig, State, TimeoutConfig,
+    BulkheadConfig, By, Command, ConfigErrors, Issue, Registry, StackConfig, State,
     admin::{self, Admin, Health},
 };
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use support::{MARKUP, Reader, reader, registry, serve, settings, toggle};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     runtime::Handle,
     time::{sleep, timeout},
 };
@@ -33,32 +35,6 @@ use tower::ServiceExt;
 
 const TOKEN: &str = "a-token-of-anna-1234";
 const OTHER: &str = "a-token-of-ben-56789";
-const MARKUP: &str = "<script>alert(1)</script>";
-
-fn breaker() -> CircuitBreakerConfig {
-    CircuitBreakerConfig::new().count_window(10).minimum_calls(4)
-}
-
-fn settings() -> Settings {
-    let payments = StackConfig::new()
-        .stage("retry", RetryConfig::new())
-        .stage("circuit_breaker", breaker())
-        .stage("timeout", TimeoutConfig::new(Duration::from_secs(1)))
-        .stage("bulkhead", BulkheadConfig::new(8));
-    let markup = StackConfig::new().stage("circuit_breaker", breaker());
-    let tenants = StackConfig::new()
-        .stage("circuit_breaker", breaker())
-        .keyed("tenant", KeyedConfig::new());
-    Settings::new()
-        .stack("payments", payments)
-        .stack(MARKUP, markup)
-        .stack("tenants", tenants)
-}
-
-fn registry() -> Registry {
-    Registry::builder().key("tenant").build(settings()).unwrap()
-}
-
 fn admin(registry: &Registry) -> Admin {
     Admin::builder(registry.clone())
         .token("anna", TOKEN)
@@ -713,9 +689,9 @@ async fn what_a_caller_sees_is_what_the_policies_would_say() {
     for at in 0..5 {
         let permit = breaker.try_acquire().unwrap();
         if at < 2 {
-            permit.success()
+            permit.success();
         } else {
-            permit.failure()
+            permit.failure();
         }
         if breaker.state() == State::Open {
             break;
@@ -822,17 +798,6 @@ async fn health_follows_the_breakers_that_count() {
 
 // ---- events ----
 
-fn toggle(registry: &Registry, times: u32) {
-    let breaker = registry.circuit_breaker("payments").unwrap();
-    for at in 0..times {
-        if at % 2 == 0 {
-            breaker.force_open()
-        } else {
-            breaker.close()
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn events_that_happened_are_kept_up_to_a_number_and_are_read_in_parts() {
     let registry = registry();
@@ -862,98 +827,6 @@ async fn events_that_happened_are_kept_up_to_a_number_and_are_read_in_parts() {
     for bad in ["after=x", "after=-1", "limit=many", "before=3"] {
         let answer = get(&router, &format!("/api/events?{bad}")).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
-    }
-}
-
-async fn serve(router: Router) -> SocketAddr {
-    let socket = TcpSocket::new_v4().unwrap();
-    // Small, so that a reader that does not read is noticed soon.
-    socket.set_send_buffer_size(16 * 1024).unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1024).unwrap();
-    let address = listener.local_addr().unwrap();
-    let app = Router::new().nest_service("/ops/buttress", router);
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address
-}
-
-/// A stream of events, over a socket.
-struct Reader {
-    stream: TcpStream,
-    buffer: String,
-}
-
-struct Frame {
-    kind: String,
-    id: String,
-    data: String,
-}
-
-impl Frame {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.data).unwrap()
-    }
-}
-
-async fn reader(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Reader {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(16 * 1024).unwrap();
-    let mut stream = socket.connect(address).await.unwrap();
-    let mut head = format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n");
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    Reader {
-        stream,
-        buffer: String::new(),
-    }
-}
-
-impl Reader {
-    /// Reads on; false at the end.
-    async fn more(&mut self) -> bool {
-        let mut bytes = vec![0; 64 * 1024];
-        let read = self.stream.read(&mut bytes).await.unwrap_or(0);
-        self.buffer.push_str(&String::from_utf8_lossy(&bytes[..read]));
-        read > 0
-    }
-
-    async fn status(&mut self) -> u16 {
-        while !self.buffer.contains("\r\n\r\n") {
-            assert!(self.more().await, "a head");
-        }
-        self.buffer.split(' ').nth(1).unwrap().parse().unwrap()
-    }
-
-    /// The next frame of that kind.
-    async fn frame(&mut self, kind: &str) -> Frame {
-        loop {
-            let frame = self.any_frame().await;
-            if frame.kind == kind {
-                return frame;
-            }
-        }
-    }
-
-    async fn any_frame(&mut self) -> Frame {
-        loop {
-            if let Some(end) = self.buffer.find("\n\n") {
-                let text: String = self.buffer.drain(..end + 2).collect();
-                let field = |name: &str| {
-                    let line = text.lines().find_map(|line| line.strip_prefix(name));
-                    line.unwrap_or_default().to_owned()
-                };
-                return Frame {
-                    kind: field("event: "),
-                    id: field("id: "),
-                    data: field("data: "),
-                };
-            }
-            let more = timeout(Duration::from_secs(10), self.more()).await;
-            assert!(more.expect("in time"), "a frame");
-        }
     }
 }
 
@@ -1015,81 +888,6 @@ async fn the_state_is_told_every_second_and_at_once_when_something_happens() {
     let ticks = async |live: &mut Reader| live.frame("state").await.json()["ticks"].as_u64().unwrap();
     let now = ticks(&mut live).await;
     while ticks(&mut live).await < now + 2 {}
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_readers_of_which_half_never_read_hold_nobody_up() {
-    rlimit::increase_nofile_limit(4_096).unwrap();
-    let registry = registry();
-    let admin = Admin::builder(registry.clone()).readers(500).build().unwrap();
-    let address = serve(admin.router()).await;
-    let path = "/ops/buttress/api/live";
-    let mut asleep = Vec::new();
-    let mut awake = Vec::new();
-    for _ in 0..250 {
-        asleep.push(reader(address, path, &[]).await);
-        let mut reader = reader(address, path, &[]).await;
-        assert_eq!(reader.status().await, 200);
-        // It reads all, until the last state that the test brings about.
-        awake.push(tokio::spawn(async move {
-            let mut events = 0;
-            loop {
-                let frame = reader.any_frame().await;
-                events += u32::from(frame.kind == "event");
-                if frame.kind == "state" && frame.data.contains(r#""state":"disabled""#) {
-                    return (events, reader);
-                }
-            }
-        }));
-    }
-    let mut too_many = reader(address, path, &[]).await;
-    assert_eq!(too_many.status().await, 503);
-
-    // 250 do not read one byte, while 2000 events of 250 bytes and a state of 5000 after each 100 of them are told: more
-    // than their sockets hold.
-    let before = resident();
-    let mut slowest = Duration::ZERO;
-    for _ in 0..20 {
-        let begun = Instant::now();
-        toggle(&registry, 100);
-        slowest = slowest.max(begun.elapsed());
-        sleep(Duration::from_millis(120)).await;
-    }
-    assert!(
-        slowest < Duration::from_millis(500),
-        "100 commands took {slowest:?}"
-    );
-    registry.circuit_breaker("payments").unwrap().disable();
-    let mut kept = Vec::new();
-    for reader in awake {
-        let (events, reader) = timeout(Duration::from_secs(20), reader).await.unwrap().unwrap();
-        assert!(events > 0);
-        kept.push(reader);
-    }
-    let grown = resident().saturating_sub(before);
-    assert!(grown < 150_000_000, "{grown} bytes more");
-    let lost: u64 = asleep[0].frame("lost").await.data.parse().unwrap();
-    assert!(lost > 0, "what was not read was not kept");
-
-    // Places are free again when readers go.
-    drop(asleep);
-    let begun = Instant::now();
-    loop {
-        let mut next = reader(address, path, &[]).await;
-        if next.status().await == 200 {
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(10), "no place came free");
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Bytes of memory that this process holds.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1_024
 }
 
 #[tokio::test]

@@ -277,9 +277,9 @@ impl Registry {
     /// The limit that a bulkhead has in the settings.
     fn limit_of(&self, name: &str) -> Option<u32> {
         let state = self.state();
-        let (stack, base) = state.base_of(name)?;
+        let (stack, _) = state.base_of(name)?;
         let config = state.stacks.get(stack)?.config();
-        let name = base.strip_prefix(stack)?.strip_prefix('/')?;
+        let name = state.stage_of(name)?;
         match &config.stages.iter().find(|known| known.name == name)?.policy {
             PolicyConfig::Bulkhead(config) => Some(config.max_concurrent),
             _ => None,

@@ -142,6 +142,12 @@ impl State {
                 .map(|base| (stack.as_str(), base))
         })
     }
+
+    /// What the policy of that name is called in its stack: `circuit_breaker`.
+    pub(super) fn stage_of(&self, name: &str) -> Option<String> {
+        let (stack, base) = self.base_of(name)?;
+        Some(base.strip_prefix(stack)?.strip_prefix('/')?.to_owned())
+    }
 }
 
 /// Whether this is a key in brackets.

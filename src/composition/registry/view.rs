@@ -181,21 +181,16 @@ impl Registry {
     ///
     /// There is none of that name.
     pub fn policy_snapshot(&self, name: &str) -> Result<StageSnapshot, NotFound> {
-        let (policy, stage) = {
+        let (policy, in_stack) = {
             let state = self.state();
-            let policy = state.by_whole_name(name);
-            let base = state.base_of(name);
-            let stage = base.and_then(|(stack, base)| Some(base.strip_prefix(stack)?.get(1..)?.to_owned()));
-            match (policy, stage) {
-                (Some(policy), Some(stage)) => (policy, stage),
-                _ => return Err(NotFound::new("policy", name, state.names())),
-            }
+            let found = state.by_whole_name(name).zip(state.stage_of(name));
+            found.ok_or_else(|| NotFound::new("policy", name, state.names()))?
         };
         let overridden = Overridden::of(&self.overrides(), self.0.clock.now());
         Ok(Seen {
             overrides: overridden,
         }
-        .stage(stage, &policy))
+        .stage(in_stack, &policy))
     }
 }
 

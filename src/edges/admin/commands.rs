@@ -36,10 +36,53 @@ struct Asked {
     ttl: Option<Duration>,
 }
 
-/// A member of a body that is wrong, and how.
-struct Wrong {
-    field: Option<String>,
-    message: String,
+/// Why a command is not carried out.
+enum Refused {
+    /// Whoever sent it, or how, is not as it must be.
+    Status(StatusCode, String),
+    /// A member of the body is wrong, or all of it.
+    Wrong { field: Option<String>, message: String },
+}
+
+impl Refused {
+    fn status(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::Status(status, message.into())
+    }
+
+    fn field(field: &str, message: &str) -> Self {
+        Self::Wrong {
+            field: Some(field.to_owned()),
+            message: message.to_owned(),
+        }
+    }
+
+    fn body(message: impl Into<String>) -> Self {
+        Self::Wrong {
+            field: None,
+            message: message.into(),
+        }
+    }
+
+    fn respond(self) -> Response {
+        match self {
+            Self::Status(status, message) => {
+                let mut response = reply::error(status, &message);
+                if status == StatusCode::UNAUTHORIZED {
+                    let headers = response.headers_mut();
+                    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                }
+                response
+            }
+            Self::Wrong { field, message } => {
+                let error = match &field {
+                    Some(field) => format!("{field}: {message}"),
+                    None => message,
+                };
+                let body = json!({ "error": error, "field": field });
+                reply::json(StatusCode::UNPROCESSABLE_ENTITY, &body)
+            }
+        }
+    }
 }
 
 /// Carries out a command of somebody who may command.
@@ -47,11 +90,11 @@ pub(super) async fn command(State(admin): State<Admin>, request: Request) -> Res
     // Before the body is read: who may not command cannot make this read anything.
     let label = match allowed(&admin, request.headers()) {
         Ok(label) => label,
-        Err(refused) => return refused,
+        Err(refused) => return refused.respond(),
     };
     let asked = match read(request).await {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return refused.respond(),
     };
     let by = By::new(Arc::clone(&label), asked.reason);
     let registry = admin.0.registry.clone();
@@ -68,50 +111,41 @@ pub(super) async fn command(State(admin): State<Admin>, request: Request) -> Res
     match done {
         Ok(done) => reply::json(StatusCode::OK, &shown(&done, asked.command, &label)),
         Err(CommandError::NotFound(unknown)) => reply::error(StatusCode::NOT_FOUND, &unknown.to_string()),
-        Err(CommandError::Refused(error)) => unprocessable(&Wrong {
-            field: Some(error.field().to_owned()),
-            message: format!("{}: {}", error.value(), error.accepted()),
-        }),
+        Err(CommandError::Refused(error)) => {
+            let message = format!("{}: {}", error.value(), error.accepted());
+            Refused::field(error.field(), &message).respond()
+        }
         Err(CommandError::Reload(errors)) => conflict(&errors),
     }
 }
 
-/// The label of whoever sent it, or why it is not obeyed.
-fn allowed(admin: &Admin, headers: &HeaderMap) -> Result<Arc<str>, Response> {
+/// The label of whoever sent it.
+fn allowed(admin: &Admin, headers: &HeaderMap) -> Result<Arc<str>, Refused> {
     let tokens = &admin.0.options.tokens;
     if !tokens.any() {
         let message = "commands are off: no token is set";
-        return Err(reply::error(StatusCode::FORBIDDEN, message));
+        return Err(Refused::status(StatusCode::FORBIDDEN, message));
     }
     // A browser says where a request comes from. Others do not, and need the token all the same.
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
-        return Err(reply::error(StatusCode::FORBIDDEN, "not from another site"));
+        return Err(Refused::status(StatusCode::FORBIDDEN, "not from another site"));
     }
-    tokens.label(headers).ok_or_else(|| {
-        let mut refused = reply::error(StatusCode::UNAUTHORIZED, "a command needs a token that is known");
-        let headers = refused.headers_mut();
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        refused
-    })
+    let label = tokens.label(headers);
+    label.ok_or_else(|| Refused::status(StatusCode::UNAUTHORIZED, "a command needs a token that is known"))
 }
 
-async fn read(request: Request) -> Result<Asked, Response> {
+async fn read(request: Request) -> Result<Asked, Refused> {
     if !is_json(request.headers()) {
         let message = "the body must be `application/json`";
-        return Err(reply::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        return Err(Refused::status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
     let body = to_bytes(request.into_body(), LONGEST).await.map_err(|_| {
         let message = format!("the body may have {LONGEST} bytes at most");
-        reply::error(StatusCode::PAYLOAD_TOO_LARGE, &message)
+        Refused::status(StatusCode::PAYLOAD_TOO_LARGE, message)
     })?;
-    let body: Value = serde_json::from_slice(&body).map_err(|error| {
-        unprocessable(&Wrong {
-            field: None,
-            message: format!("the body is no JSON: {error}"),
-        })
-    })?;
-    parse(body).map_err(|wrong| unprocessable(&wrong))
+    let body = serde_json::from_slice(&body);
+    parse(body.map_err(|error| Refused::body(format!("the body is no JSON: {error}")))?)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -120,20 +154,20 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn parse(body: Value) -> Result<Asked, Wrong> {
+fn parse(body: Value) -> Result<Asked, Refused> {
     let Value::Object(mut members) = body else {
-        return Err(Wrong {
-            field: None,
-            message: "the body must be an object".to_owned(),
-        });
+        return Err(Refused::body("the body must be an object"));
     };
-    let name = text(&mut members, "name")?.ok_or_else(|| wrong("name", "say which policy"))?;
-    let word = text(&mut members, "command")?.ok_or_else(|| wrong("command", COMMANDS))?;
+    let name = text(&mut members, "name")?.ok_or_else(|| Refused::field("name", "say which policy"))?;
+    let word = text(&mut members, "command")?.ok_or_else(|| Refused::field("command", COMMANDS))?;
     let reason = text(&mut members, "reason")?
         .filter(|reason| !reason.trim().is_empty())
-        .ok_or_else(|| wrong("reason", "say why, for those who read of it later"))?;
+        .ok_or_else(|| Refused::field("reason", "say why, for those who read of it later"))?;
     if reason.chars().count() > LONGEST_REASON {
-        return Err(wrong("reason", &format!("at most {LONGEST_REASON} characters")));
+        return Err(Refused::field(
+            "reason",
+            &format!("at most {LONGEST_REASON} characters"),
+        ));
     }
     let command = match word.as_str() {
         "force_open" => Command::ForceOpen,
@@ -147,21 +181,21 @@ fn parse(body: Value) -> Result<Asked, Wrong> {
         "resize" => {
             let limit = members.remove("max_concurrent").unwrap_or_default();
             let limit = limit.as_u64().and_then(|limit| u32::try_from(limit).ok());
-            let max_concurrent =
-                limit.ok_or_else(|| wrong("max_concurrent", "accepted: from 1 to 1000000, a number"))?;
+            let max_concurrent = limit
+                .ok_or_else(|| Refused::field("max_concurrent", "accepted: from 1 to 1000000, a number"))?;
             Command::Resize { max_concurrent }
         }
-        _ => return Err(wrong("command", COMMANDS)),
+        _ => return Err(Refused::field("command", COMMANDS)),
     };
-    let ttl = match text(&mut members, "ttl")? {
-        None => None,
-        Some(ttl) => Some(
-            humantime::parse_duration(&ttl)
-                .map_err(|_| wrong("ttl", "a duration with its unit, such as \"15m\" or \"1h 30m\""))?,
-        ),
-    };
+    let ttl =
+        match text(&mut members, "ttl")? {
+            None => None,
+            Some(ttl) => Some(humantime::parse_duration(&ttl).map_err(|_| {
+                Refused::field("ttl", "a duration with its unit, such as \"15m\" or \"1h 30m\"")
+            })?),
+        };
     match members.keys().next() {
-        Some(unknown) => Err(wrong(
+        Some(unknown) => Err(Refused::field(
             unknown,
             "there is no such member, or not with this command",
         )),
@@ -178,30 +212,12 @@ const COMMANDS: &str =
     "accepted: force_open, open, half_open, close, disable, metrics_only, reset, resize, reload";
 
 /// The text of a member, which may be missing or null.
-fn text(members: &mut Map<String, Value>, field: &str) -> Result<Option<String>, Wrong> {
+fn text(members: &mut Map<String, Value>, field: &str) -> Result<Option<String>, Refused> {
     match members.remove(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(wrong(field, "it must be a text")),
+        Some(_) => Err(Refused::field(field, "it must be a text")),
     }
-}
-
-fn wrong(field: &str, message: &str) -> Wrong {
-    Wrong {
-        field: Some(field.to_owned()),
-        message: message.to_owned(),
-    }
-}
-
-fn unprocessable(wrong: &Wrong) -> Response {
-    let error = match &wrong.field {
-        Some(field) => format!("{field}: {}", wrong.message),
-        None => wrong.message.clone(),
-    };
-    reply::json(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        &json!({ "error": error, "field": wrong.field }),
-    )
 }
 
 fn conflict(errors: &ConfigErrors) -> Response {

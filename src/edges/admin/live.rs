@@ -109,7 +109,8 @@ impl Live {
         }
     }
 
-    pub(super) fn subscribe(&self, registry: &Registry) -> Events {
+    /// What the task reads.
+    pub(super) fn subscribe(registry: &Registry) -> Events {
         registry.subscribe(Subscribe::new().capacity(BURST))
     }
 

@@ -177,7 +177,7 @@ impl Admin {
             return;
         };
         if !self.0.runs.swap(true, Ordering::Relaxed) {
-            let events = self.0.live.subscribe(&self.0.registry);
+            let events = Live::subscribe(&self.0.registry);
             runtime.spawn(live::run(Arc::downgrade(&self.0), events));
         }
     }
