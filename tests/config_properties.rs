@@ -513,7 +513,7 @@ const LINES: [(&str, &str, &str); 14] = [
     (
         "bulkhead.max_queue = 5",
         "bulkhead.max_queu = 5",
-        "stacks.a.bulkhead.max_queu: unknown key",
+        "stacks.a.bulkhead.max_queu = 5: unknown key",
     ),
     (
         "retry.max_attempts = 5",
