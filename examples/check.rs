@@ -40,25 +40,31 @@ these options.
 
 #[derive(Debug, Default)]
 struct Options {
-    help: bool,
     file: PathBuf,
     known: BTreeSet<String>,
     deny_warnings: bool,
     effective: bool,
-    resilience4j: bool,
+    resilience4j: Option<Foreign>,
+}
+
+/// How a file of resilience4j is read.
+#[derive(Debug, Default)]
+#[cfg_attr(not(feature = "yaml"), allow(dead_code, reason = "it needs the feature"))]
+struct Foreign {
     lenient: bool,
     profiles: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    let options = match options(lexopt::Parser::from_env()) {
-        Ok(options) => options,
+    let ran = match options(lexopt::Parser::from_env()) {
+        Ok(Some(options)) => run(&options, &mut io::stdout().lock()),
+        Ok(None) => write!(io::stdout(), "{HELP}").map(|()| true),
         Err(error) => {
             eprintln!("error: {error}\nSee --help.");
             return ExitCode::from(2);
         }
     };
-    match run(&options, &mut io::stdout().lock()) {
+    match ran {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         // Who reads it has seen enough.
@@ -70,41 +76,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn options(mut parser: lexopt::Parser) -> Result<Options, lexopt::Error> {
+/// Reads the command line. `None`: it asks for help.
+fn options(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options::default();
-    let mut file = None;
+    let (mut file, mut resilience4j, mut foreign) = (None, false, Foreign::default());
     while let Some(arg) = parser.next()? {
         match arg {
-            Long("help") | Short('h') => options.help = true,
+            Long("help") | Short('h') => return Ok(None),
             Long("known") => {
                 options.known.insert(parser.value()?.string()?);
             }
             Long("deny-warnings") => options.deny_warnings = true,
             Long("effective") => options.effective = true,
-            Long("resilience4j") => options.resilience4j = true,
-            Long("lenient") => options.lenient = true,
-            Long("profile") => options.profiles.push(parser.value()?.string()?),
+            Long("resilience4j") => resilience4j = true,
+            Long("lenient") => foreign.lenient = true,
+            Long("profile") => foreign.profiles.push(parser.value()?.string()?),
             Value(path) if file.is_none() => file = Some(PathBuf::from(path)),
             _ => return Err(arg.unexpected()),
         }
     }
-    if !options.resilience4j && (options.lenient || !options.profiles.is_empty()) {
+    if resilience4j {
+        options.resilience4j = Some(foreign);
+    } else if foreign.lenient || !foreign.profiles.is_empty() {
         return Err("--lenient and --profile need --resilience4j".into());
     }
-    match file {
-        Some(path) => options.file = path,
-        None if options.help => {}
-        None => return Err("which file?".into()),
-    }
-    Ok(options)
+    options.file = file.ok_or("which file?")?;
+    Ok(Some(options))
 }
 
 /// Whether the file is fine.
 fn run(options: &Options, out: &mut impl Write) -> io::Result<bool> {
-    if options.help {
-        write!(out, "{HELP}")?;
-        return Ok(true);
-    }
     let settings = match load(options) {
         Ok(settings) => settings,
         Err(errors) => {
@@ -153,23 +154,21 @@ fn load(options: &Options) -> Result<Settings, ConfigErrors> {
 #[cfg(feature = "yaml")]
 #[allow(clippy::unnecessary_wraps, reason = "without the feature there is an error")]
 fn source(options: &Options) -> Result<Source, ConfigErrors> {
-    if !options.resilience4j {
+    use buttress::config::Resilience4j;
+
+    let Some(foreign) = &options.resilience4j else {
         return Ok(Source::path(&options.file));
-    }
-    let mut file = buttress::config::Resilience4j::path(&options.file);
-    if options.lenient {
+    };
+    let mut file = Resilience4j::path(&options.file);
+    if foreign.lenient {
         file = file.lenient();
     }
-    let file = options
-        .profiles
-        .iter()
-        .fold(file, |file, profile| file.profile(profile));
-    Ok(file.into())
+    Ok(foreign.profiles.iter().fold(file, Resilience4j::profile).into())
 }
 
 #[cfg(not(feature = "yaml"))]
 fn source(options: &Options) -> Result<Source, ConfigErrors> {
-    if options.resilience4j {
+    if options.resilience4j.is_some() {
         let message = "this was built without the feature `yaml`, which --resilience4j needs";
         return Err(Issue::error("", message).into());
     }

@@ -621,7 +621,7 @@ fn settings_by_hand_are_checked_as_those_of_a_file() {
         stack.stage(&format!("t{at}"), TimeoutConfig::default())
     });
     settings.stacks.insert("many".to_owned(), many);
-    let known = "body, bulkhead_full, circuit_open, connect, dns, error, io, quota, reset, timeout, or statuses such as 5xx, 502..504";
+    let known = "body, bulkhead_full, circuit_open, connect, dns, error, failure, io, quota, reset, timeout, or statuses such as 5xx, 502..504";
     let names =
         "accepted as a name: 1 to 100 characters without `/`, blanks at an end and control characters";
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Linting of stacks: their worst cases, and warnings of orders and values that defeat themselves.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![allow(clippy::disallowed_methods, reason = "a test measures how long it took")]
 
 use std::{
     future::pending,
