@@ -39,6 +39,7 @@ these options.
 ";
 
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Options {
     file: PathBuf,
     known: BTreeSet<String>,
