@@ -1,7 +1,5 @@
 //! The admin page and its interface: what is to be seen, who may command, and what a hostile caller gets.
 
-#![allow(clippy::disallowed_methods, reason = "a test measures how long it took")]
-
 #[path = "support/admin.rs"]
 mod support;
 
@@ -10,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -854,9 +852,11 @@ async fn a_reader_that_comes_back_misses_no_event_and_gets_none_twice() {
     assert_eq!(again.frame("event").await.json()["seq"], 8);
 
     // The number of another process says nothing here.
-    let other = format!("0123456789abcdef.{}", 4_000);
-    let mut stranger = reader(address, path, &[("last-event-id", &other)]).await;
-    assert_eq!(stranger.frame("event").await.json()["seq"], 1);
+    for number in [2, 4_000] {
+        let other = format!("0123456789abcdef.{number}");
+        let mut stranger = reader(address, path, &[("last-event-id", &other)]).await;
+        assert_eq!(stranger.frame("event").await.json()["seq"], 1);
+    }
     let mut ahead = reader(address, &format!("{path}?after=4000"), &[]).await;
     assert_eq!(ahead.frame("event").await.json()["seq"], 1);
 }
@@ -870,21 +870,18 @@ async fn the_state_is_told_every_second_and_at_once_when_something_happens() {
     assert!(series["policies"]["payments/circuit_breaker"].is_array());
     let first = live.frame("state").await.json();
     assert_eq!(first["commands"], true);
-    let begun = Instant::now();
+    // Just after a second has begun, so that the next one is far.
+    let ticks = live.frame("state").await.json()["ticks"].clone();
     registry.circuit_breaker("payments").unwrap().force_open();
     loop {
         let state = live.frame("state").await.json();
+        assert_eq!(state["ticks"], ticks, "it is told before the next second");
         let stacks = state["stacks"].as_array().unwrap().clone();
         let payments = stacks.iter().find(|stack| stack["name"] == "payments").unwrap();
         if payments["stages"][1]["snapshot"]["state"] == "forced_open" {
             break;
         }
     }
-    assert!(
-        begun.elapsed() < Duration::from_millis(900),
-        "{:?}",
-        begun.elapsed()
-    );
     let ticks = async |live: &mut Reader| live.frame("state").await.json()["ticks"].as_u64().unwrap();
     let now = ticks(&mut live).await;
     while ticks(&mut live).await < now + 2 {}

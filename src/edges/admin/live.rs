@@ -189,7 +189,7 @@ impl Live {
         }
     }
 
-    fn note(&self, told: &Told) {
+    pub(super) fn note(&self, told: &Told) {
         // An event has no key that is no text, which alone could fail.
         let json = serde_json::to_string(told).unwrap_or_default();
         let id = format!("{}.{}", self.instance, told.seq);

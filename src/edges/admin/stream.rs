@@ -254,3 +254,80 @@ impl http_body::Body for Frames {
             .map(|frame| frame.map(|frame| Ok(Frame::data(frame))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{
+        composition::{registry::Registry, settings::Settings},
+        edges::admin::builder::Options,
+        vocabulary::{
+            event::{Event, PolicyKind, What},
+            events::Told,
+        },
+    };
+
+    fn told(seq: u64) -> Told {
+        Told {
+            seq,
+            lost: 0,
+            at: SystemTime::UNIX_EPOCH,
+            event: Event {
+                policy: PolicyKind::Bulkhead,
+                name: Arc::from("payments"),
+                what: What::Queued,
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn what_happens_while_a_reader_begins_is_told_once() {
+        let registry = Registry::builder().build(Settings::new()).unwrap();
+        let live = Live::new(&registry, &Options::default());
+        live.note(&told(1));
+        let fresh = live.events();
+        // It is both fresh and past.
+        live.note(&told(2));
+        let (past, known) = past(&live, 0);
+        live.note(&told(3));
+        let feed = Feed {
+            first: Vec::new(),
+            past,
+            known,
+            fresh,
+            states: None,
+        };
+        let (sender, mut frames) = mpsc::channel(8);
+        tokio::spawn(async move { tell(feed, Duration::from_secs(60), &sender).await });
+        assert_eq!(frames.recv().await.unwrap(), "retry: 1000\n\n");
+        for seq in 1..=3 {
+            let frame = frames.recv().await.unwrap();
+            let frame = String::from_utf8_lossy(&frame).into_owned();
+            assert!(frame.contains(&format!("\"seq\":{seq},")), "{seq}: {frame}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_is_silent_says_that_it_lives() {
+        let registry = Registry::builder().build(Settings::new()).unwrap();
+        let live = Live::new(&registry, &Options::default());
+        let feed = Feed {
+            first: Vec::new(),
+            past: Vec::new(),
+            known: 0,
+            fresh: live.events(),
+            states: None,
+        };
+        let (sender, mut frames) = mpsc::channel(8);
+        tokio::spawn(async move { tell(feed, Duration::from_secs(60), &sender).await });
+        frames.recv().await.unwrap();
+        let clock = crate::vocabulary::clock::Clock::tokio();
+        let begun = clock.now();
+        for _ in 0..3 {
+            assert!(frames.recv().await.unwrap().starts_with(b":"));
+        }
+        assert_eq!(clock.now().since(begun), Duration::from_secs(180));
+    }
+}
