@@ -99,6 +99,42 @@ pub struct Events {
 type End = dyn FnOnce() + Send + Sync;
 
 /// An event of a subscription.
+///
+/// # As JSON
+///
+/// With the feature `serde` it is written as one object, flat, whose words are kept: later versions add members and words,
+/// and change none. Durations are in seconds, rates are fractions.
+///
+/// ```json
+/// {"seq": 7, "lost": 0, "at": "2026-03-01T12:30:00.250Z",
+///  "policy": "circuit_breaker", "name": "payments/circuit_breaker",
+///  "what": "transition", "from": "closed", "to": "open",
+///  "cause": {"code": "failure_rate", "rate": 0.61, "calls": 20, "text": "failure rate 61 % of 20 calls"},
+///  "text": "closed to open: failure rate 61 % of 20 calls"}
+/// ```
+///
+/// `text` says all of it to who reads. What else there is goes by `what`:
+///
+/// | `what` | members |
+/// |---|---|
+/// | `transition` | `from`, `to`, `cause` (of an opening) |
+/// | `rejected` | `rejected`: `policy`, `kind`, `reason`, `retry_after_seconds`, `may_have_reached_service`, `attempts` |
+/// | `rejections` | `count`, `over_seconds`, `reason` |
+/// | `recorded` | `verdict`, `duration_seconds` |
+/// | `abandoned` | `why` |
+/// | `retrying` | `attempt`, `after_seconds` |
+/// | `recovered` | `attempts` |
+/// | `gave_up` | `attempts`, `why` |
+/// | `answered` | `hidden` (a verdict), `rejected` |
+/// | `keys_full` | `max_keys` |
+/// | `reloaded` | `generation` |
+/// | `reload_failed` | `errors` |
+/// | `commanded` | `command`, `max_concurrent` (of `resize`), `by` (`label` and `reason`), `ttl_seconds` |
+/// | `override_ended` | the same but `ttl_seconds`; `end`: `expired`, `replaced` or `left` |
+/// | `queued`, `reconfigured`, `window_emptied`, `key_forgotten`, `restacked`, `orphaned` | none |
+///
+/// A `reason` and a `cause` have a `code`, the numbers that belong to it, and a `text`. What there may be nothing of is
+/// null.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Told {

@@ -615,7 +615,11 @@
       try {
         const answer = await fetch(api('config'));
         const config = await answer.json();
-        say(text, JSON.stringify((config.stacks || {})[name] || null, null, 2));
+        const path = `stacks.${name}.`;
+        const origins = Object.entries(config.origins || {}).filter(([key]) => key.startsWith(path));
+        const from = origins.map(([key, origin]) => `${key.slice(path.length)}: ${origin}`);
+        const shown = JSON.stringify((config.stacks || {})[name] || null, null, 2);
+        say(text, from.length > 0 ? `${shown}\n\nSet there, the rest is built in:\n${from.join('\n')}` : shown);
       } catch {
         say(text, 'They cannot be had now.');
       }
