@@ -37,23 +37,29 @@ fn each_error_of_the_system_has_its_names_however_deep_it_lies() {
     use io::ErrorKind;
 
     let cases: [(ErrorKind, &[&str]); 10] = [
-        (ErrorKind::ConnectionRefused, &["connect", "error", "io"]),
-        (ErrorKind::HostUnreachable, &["connect", "error", "io"]),
-        (ErrorKind::NetworkUnreachable, &["connect", "error", "io"]),
-        (ErrorKind::ConnectionReset, &["error", "io", "reset"]),
-        (ErrorKind::ConnectionAborted, &["error", "io", "reset"]),
-        (ErrorKind::BrokenPipe, &["error", "io", "reset"]),
-        (ErrorKind::TimedOut, &["error", "io", "timeout"]),
-        (ErrorKind::WouldBlock, &["error", "io"]),
-        (ErrorKind::UnexpectedEof, &["error", "io"]),
-        (ErrorKind::Other, &["error", "io"]),
+        (
+            ErrorKind::ConnectionRefused,
+            &["connect", "error", "failure", "io"],
+        ),
+        (ErrorKind::HostUnreachable, &["connect", "error", "failure", "io"]),
+        (
+            ErrorKind::NetworkUnreachable,
+            &["connect", "error", "failure", "io"],
+        ),
+        (ErrorKind::ConnectionReset, &["error", "failure", "io", "reset"]),
+        (ErrorKind::ConnectionAborted, &["error", "failure", "io", "reset"]),
+        (ErrorKind::BrokenPipe, &["error", "failure", "io", "reset"]),
+        (ErrorKind::TimedOut, &["error", "failure", "io", "timeout"]),
+        (ErrorKind::WouldBlock, &["error", "failure", "io"]),
+        (ErrorKind::UnexpectedEof, &["error", "failure", "io"]),
+        (ErrorKind::Other, &["error", "failure", "io"]),
     ];
     for (kind, names) in cases {
         assert_eq!(names_of(&io::Error::from(kind).into()), names, "{kind:?}");
         let deep = Around(Around(io::Error::from(kind).into()).into());
         assert_eq!(names_of(&deep.into()), names, "{kind:?}");
     }
-    assert_eq!(names_of(&fmt::Error.into()), ["error"]);
+    assert_eq!(names_of(&fmt::Error.into()), ["error", "failure"]);
 }
 
 #[test]
@@ -67,8 +73,11 @@ fn rejections_have_names_too() {
             Reason::QueueFull { limit: 5, queue: 5 },
             &["bulkhead_full", "error"],
         ),
-        (Reason::TimedOut { limit }, &["error", "timeout"]),
-        (Reason::BodyIdle { limit }, &["body", "error", "timeout"]),
+        (Reason::TimedOut { limit }, &["error", "failure", "timeout"]),
+        (
+            Reason::BodyIdle { limit },
+            &["body", "error", "failure", "timeout"],
+        ),
     ];
     for (reason, names) in cases {
         assert_eq!(names_of(&Rejected::new("x", reason).into()), names, "{reason:?}");
@@ -78,7 +87,10 @@ fn rejections_have_names_too() {
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_tokio_is_one() {
     let never = tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>());
-    assert_eq!(names_of(&never.await.unwrap_err().into()), ["error", "timeout"]);
+    assert_eq!(
+        names_of(&never.await.unwrap_err().into()),
+        ["error", "failure", "timeout"]
+    );
 }
 
 #[tokio::test]
@@ -88,7 +100,10 @@ async fn a_name_that_is_not_resolved_is_known_by_what_the_system_says() {
         .await
         .err()
         .unwrap();
-    assert_eq!(names_of(&error.into()), ["connect", "dns", "error", "io"]);
+    assert_eq!(
+        names_of(&error.into()),
+        ["connect", "dns", "error", "failure", "io"]
+    );
 }
 
 #[test]
@@ -166,9 +181,12 @@ mod of_reqwest {
             listener.local_addr().unwrap().port()
         };
         let refused = failed(&format!("http://127.0.0.1:{port}/"), long).await;
-        assert_eq!(names_of(&refused), ["connect", "error", "io"]);
+        assert_eq!(names_of(&refused), ["connect", "error", "failure", "io"]);
         let unresolved = failed("http://buttress.invalid/", long).await;
-        assert_eq!(names_of(&unresolved), ["connect", "dns", "error", "io"]);
+        assert_eq!(
+            names_of(&unresolved),
+            ["connect", "dns", "error", "failure", "io"]
+        );
     }
 
     #[tokio::test]
@@ -177,7 +195,7 @@ mod of_reqwest {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         // It takes the connection and says nothing.
         let late = failed(&url, Duration::from_millis(50)).await;
-        assert_eq!(names_of(&late), ["error", "timeout"]);
+        assert_eq!(names_of(&late), ["error", "failure", "timeout"]);
         let server = tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();

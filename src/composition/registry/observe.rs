@@ -179,7 +179,8 @@ mod tests {
         keys.get("c");
 
         let observer = Arc::downgrade(&registry.state().watches[0].observer);
-        assert!(observer.strong_count() > 8, "it is in many places");
+        let places = observer.strong_count();
+        assert!(places > 4, "it is in many places, and not in {places}");
         drop(events);
         assert_eq!(observer.strong_count(), 0);
     }
