@@ -13,7 +13,7 @@ use crate::{
         circuit_breaker::{CircuitBreakerConfig, WindowConfig},
         retry::{BudgetChoice, RetryConfig},
     },
-    vocabulary::json::Seconds,
+    vocabulary::{json::Seconds, rate::Rate},
 };
 
 /// `GET /api/config`
@@ -77,10 +77,10 @@ fn of_breaker(config: &CircuitBreakerConfig) -> Value {
     json!({
         "window": window,
         "minimum_calls": config.minimum_calls,
-        "failure_rate": config.failure_rate,
+        "failure_rate": config.failure_rate.map(Rate::as_fraction),
         "slow_call": config.slow_call.map(|slow| json!({
             "longer_than_seconds": Seconds(slow.longer_than),
-            "rate": slow.rate,
+            "rate": slow.rate.as_fraction(),
         })),
         "consecutive_failures": config.consecutive_failures,
         "open": {
@@ -105,7 +105,7 @@ fn of_breaker(config: &CircuitBreakerConfig) -> Value {
 fn of_retry(config: &RetryConfig) -> Value {
     let budget = match &config.budget {
         BudgetChoice::Own(budget) => json!({
-            "ratio": budget.ratio,
+            "ratio": budget.ratio.as_fraction(),
             "min_per_second": budget.min_per_second,
             "window_seconds": Seconds(budget.window),
         }),

@@ -13,7 +13,7 @@
 //! let app: Router = Router::new().nest_service("/ops/buttress", admin::router(registry.clone()));
 //!
 //! // To steer, too: whoever has a token of sixteen characters or more, in the name that stands with it.
-//! # let secret = "a secret that is kept elsewhere";
+//! # let secret = "a-secret-that-is-kept-elsewhere";
 //! let admin = admin::Admin::builder(registry).token("on call", secret).build()?;
 //! let app: Router = Router::new().nest_service("/ops/buttress", admin.router());
 //! # Ok(())
