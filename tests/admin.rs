@@ -668,6 +668,10 @@ async fn stacks_policies_and_settings_are_to_be_seen() {
     let shown = &config["stacks"]["payments"];
     assert_eq!(shown["stages"]["bulkhead"]["max_concurrent"], 8);
     assert_eq!(shown["stages"]["circuit_breaker"]["minimum_calls"], 4);
+    assert_eq!(
+        shown["stages"]["circuit_breaker"]["failure_rate"], 0.5,
+        "a fraction"
+    );
     assert_eq!(config["stacks"]["tenants"]["per"], "tenant");
 }
 
