@@ -1,4 +1,4 @@
-// Drives the admin page in Chromium; see `scripts/admin-test`.
+// Drives the admin page in Chromium; see `scripts/browser-test`.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 
 const shots = process.argv[2];
-const require = createRequire(path.join(process.env.ADMIN_TEST_TOOLS, 'package.json'));
+const require = createRequire(path.join(process.env.BROWSER_TEST_TOOLS, 'package.json'));
 const { chromium } = require('playwright-core');
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
@@ -24,7 +24,7 @@ class Server {
 
   async start(...more) {
     const args = ['--port', String(this.port), '--token', TOKEN, ...more];
-    this.process = spawn(process.env.ADMIN_TEST_EXAMPLE, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.process = spawn(process.env.BROWSER_TEST_EXAMPLE, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     let said = '';
     this.process.stdout.on('data', (data) => (said += data));
     const address = await until('the server says where its page is', () => /page: http:\/\/127\.0\.0\.1:(\d+)/.exec(said));
