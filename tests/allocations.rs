@@ -11,7 +11,8 @@ use std::{
 use allocation_counter::measure;
 use buttress::{
     Bulkhead, BulkheadConfig, BulkheadLayer, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer,
-    Error, Metrics, Retry, RetryLayer, Stack, Timeout, TimeoutLayer,
+    Error, Metrics, Registry, Retry, RetryConfig, RetryLayer, Settings, Stack, StackConfig, Timeout,
+    TimeoutConfig, TimeoutLayer,
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
@@ -224,6 +225,28 @@ allocates_nothing! {
         .bulkhead(bulkhead())
         .build()
         .unwrap(),
+}
+
+/// The same stack from a registry, after its stages were exchanged.
+fn reloaded() -> Stack {
+    let config = || {
+        StackConfig::new()
+            .stage("retry", RetryConfig::new())
+            .stage("circuit_breaker", CircuitBreakerConfig::new())
+            .stage("timeout", TimeoutConfig::default())
+    };
+    let registry = Registry::builder()
+        .build(Settings::new().stack("four", config()))
+        .unwrap();
+    let stack = registry.stack("four").unwrap();
+    let four = config().stage("bulkhead", BulkheadConfig::new(8));
+    registry.apply(Settings::new().stack("four", four)).unwrap();
+    assert_eq!(stack.clone().layer(Fails).policy().len(), 4);
+    stack
+}
+
+allocates_nothing! {
+    a_stack_of_a_registry_allocates_nothing_before_and_after_a_reload: reloaded(),
 }
 
 /// The same, counting for metrics.

@@ -20,8 +20,8 @@ use std::{
 use axum::{extract::Request as AxumRequest, response::IntoResponse};
 use buttress::{
     AdaptLayer, Backoff, Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer,
-    Clock, Event, KeyedConfig, KeyedLayer, Observer, RejectedKind, Retry, RetryConfig, RetryLayer, Stack,
-    State, Timeout, TimeoutConfig, What, find_rejected,
+    Clock, Event, KeyedConfig, KeyedLayer, Observer, Registry, RejectedKind, Retry, RetryConfig, RetryLayer,
+    Settings, Stack, StackConfig, State, Timeout, TimeoutConfig, What, find_rejected,
     http::{AttemptsMade, HoldUntil, HttpExchange, PerAuthority},
     reqwest::{Client, Error, ReqwestExchange},
 };
@@ -900,6 +900,35 @@ async fn a_host_that_is_down_opens_its_own_breaker_and_no_other() {
     assert_eq!(down.calls(), 2);
     assert_eq!(client.get(well.url()).send().await.unwrap().status(), 200);
     assert_eq!(client.keyed().unwrap().snapshot().keys, 2);
+}
+
+#[tokio::test]
+async fn the_keyed_stack_of_a_registry_guards_each_authority_and_follows_the_settings() {
+    let web = |limit| {
+        Settings::new().stack(
+            "web",
+            StackConfig::new()
+                .stage("bulkhead", BulkheadConfig::new(limit))
+                .keyed("authority", KeyedConfig::new()),
+        )
+    };
+    let registry = Registry::builder().build(web(1)).unwrap();
+    let client = Client::builder(plain())
+        .keyed_stack(&registry.keyed_stack("web").unwrap())
+        .build()
+        .unwrap();
+    let (one, other) = (Server::with_statuses(&[]).await, Server::with_statuses(&[]).await);
+    let held = client.get(one.url()).send().await.unwrap();
+    let refused = client.get(one.url()).send().await.unwrap_err();
+    let authority = one.url().trim_end_matches('/').to_owned();
+    assert_eq!(
+        find_rejected(&refused).unwrap().policy(),
+        format!("web/bulkhead[{authority}]")
+    );
+    assert_eq!(client.get(other.url()).send().await.unwrap().status(), 200);
+    registry.apply(web(2)).unwrap();
+    assert_eq!(client.get(one.url()).send().await.unwrap().status(), 200);
+    drop(held);
 }
 
 #[tokio::test]

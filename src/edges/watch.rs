@@ -33,7 +33,8 @@ use crate::composition::registry::Registry;
 /// Changes that come shortly after one another are one, and files that have the contents of before are not loaded again.
 /// An empty file is one that is being written: it is waited for. A file that is gone makes the reload fail, and the
 /// stacks go on as they are; so do settings that are wrong. Both are told as
-/// [`What::ReloadFailed`](crate::What::ReloadFailed), and counted.
+/// [`What::ReloadFailed`](crate::What::ReloadFailed), and counted; with feature `tracing` they are logged where the registry
+/// has no observer.
 #[must_use = "dropping it ends the watching; see `detach`"]
 pub struct Watch {
     signals: Sender<Signal>,
@@ -173,8 +174,16 @@ impl Watching {
             return;
         }
         self.seen = now;
-        // What came of it is told to the registry's observers, and counted.
-        let _ = self.registry.reload();
+        // What came of it is told to the registry's observers, and counted. Where nobody observes, it is logged here:
+        // nobody else would learn of it.
+        let reloaded = self.registry.reload();
+        #[cfg(feature = "tracing")]
+        if let Err(errors) = &reloaded
+            && !self.registry.is_observed()
+        {
+            tracing::error!(target: "buttress", %errors, "settings are wrong and not taken");
+        }
+        drop(reloaded);
         self.follow();
     }
 

@@ -341,6 +341,12 @@ struct Watcher {
 }
 
 impl Observers {
+    /// Whether there is none.
+    #[cfg(all(feature = "watch", feature = "tracing"))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list().is_empty()
+    }
+
     /// The same observers for another handle.
     pub(crate) fn copied(&self) -> Self {
         let list = self.list();

@@ -244,6 +244,12 @@ impl Registry {
             .collect()
     }
 
+    /// Whether anybody observes the registry's own events.
+    #[cfg(all(feature = "watch", feature = "tracing"))]
+    pub(crate) fn is_observed(&self) -> bool {
+        !self.0.observers.is_empty()
+    }
+
     /// The predicates that names in settings stand for.
     pub fn predicates(&self) -> &Predicates {
         &self.0.predicates

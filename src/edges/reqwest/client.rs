@@ -13,7 +13,7 @@ use super::{
     request::{Options, RequestBuilder},
 };
 use crate::{
-    composition::keyed::{KeyedConfig, KeyedLayer, KeyedService, KeyedStages},
+    composition::keyed::{KeyedConfig, KeyedLayer, KeyedService, KeyedStack, KeyedStages},
     drivers::{
         answer::NoAnswer,
         replay::Prepared,
@@ -89,6 +89,7 @@ pub struct ClientBuilder {
     inner: ::reqwest::Client,
     stack: Option<Stages>,
     keyed: Option<KeyedConfig>,
+    per_key: Option<KeyedStages>,
     exchange: HttpExchange,
     replay_bound: usize,
 }
@@ -100,6 +101,7 @@ impl Client {
             inner,
             stack: None,
             keyed: None,
+            per_key: None,
             exchange: HttpExchange::client(),
             replay_bound: ReplayBodies::new().bound(),
         }
@@ -263,6 +265,7 @@ impl ClientBuilder {
     pub fn stack<R>(mut self, stack: Stack<R, NoAnswer>) -> Self {
         self.stack = Some(stack.stages);
         self.keyed = None;
+        self.per_key = None;
         self
     }
 
@@ -273,6 +276,15 @@ impl ClientBuilder {
     pub fn stack_per_authority<R>(mut self, each: Stack<R, NoAnswer>, keys: KeyedConfig) -> Self {
         self.stack = Some(each.stages);
         self.keyed = Some(keys);
+        self.per_key = None;
+        self
+    }
+
+    /// The same by a keyed stack that is there, as that of a [`Registry`](crate::Registry), whose settings it follows.
+    pub fn keyed_stack<R>(mut self, stacks: &KeyedStack<R, NoAnswer>) -> Self {
+        self.per_key = Some(stacks.stages().clone());
+        self.stack = None;
+        self.keyed = None;
         self
     }
 
@@ -299,7 +311,7 @@ impl ClientBuilder {
         ReplayBodies::up_to(self.replay_bound)?;
         let keyed = match (&self.stack, self.keyed) {
             (Some(each), Some(config)) => Some(config.build(each.clone())?),
-            _ => None,
+            _ => self.per_key.clone(),
         };
         Ok(Client::assemble(self, keyed))
     }
