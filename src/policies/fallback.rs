@@ -101,10 +101,7 @@ impl Fallback {
     /// Counts from now on, by `meter` or by one of its own.
     #[cfg(feature = "metrics")]
     pub(crate) fn begin_counting(&self, meter: Option<&Arc<FallbackMeter>>) -> Arc<FallbackMeter> {
-        match meter {
-            Some(meter) => self.0.meter.begin(meter),
-            None => self.0.meter.begin_own(),
-        }
+        self.0.meter.begin(meter)
     }
 }
 

@@ -209,10 +209,7 @@ impl Timeout {
     /// Counts from now on, by `meter` or by one of its own.
     #[cfg(feature = "metrics")]
     pub(crate) fn begin_counting(&self, meter: Option<&Arc<TimeoutMeter>>) -> Arc<TimeoutMeter> {
-        match meter {
-            Some(meter) => self.0.meter.begin(meter),
-            None => self.0.meter.begin_own(),
-        }
+        self.0.meter.begin(meter)
     }
 
     #[inline(always)]

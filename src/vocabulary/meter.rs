@@ -45,17 +45,13 @@ impl<M> Metered<M> {
         }
         Self(slot)
     }
-
-    /// Counts by this meter, unless there is one already; the one that counts from now on.
-    pub(crate) fn begin(&self, meter: &Arc<M>) -> Arc<M> {
-        Arc::clone(self.0.get_or_init(|| Arc::clone(meter)))
-    }
 }
 
 impl<M: Default> Metered<M> {
-    /// Counts from now on.
-    pub(crate) fn begin_own(&self) -> Arc<M> {
-        Arc::clone(self.0.get_or_init(Arc::default))
+    /// Counts from now on, by `meter` or by one of its own, unless it counts already; by which it does.
+    pub(crate) fn begin(&self, meter: Option<&Arc<M>>) -> Arc<M> {
+        let meter = || meter.map_or_else(Arc::default, Arc::clone);
+        Arc::clone(self.0.get_or_init(meter))
     }
 }
 
@@ -192,10 +188,10 @@ mod tests {
     fn handles_that_share_a_meter_count_together() {
         let one: Metered<Counter> = Metered::default();
         assert!(one.shared().get().is_none());
-        let meter = one.begin_own();
+        let meter = one.begin(None);
         let other = one.shared();
         let third = Metered::default();
-        third.begin(&meter);
+        third.begin(Some(&meter));
         for metered in [&one, &other, &third] {
             metered.get().unwrap().add();
         }

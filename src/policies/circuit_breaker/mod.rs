@@ -507,10 +507,7 @@ impl CircuitBreaker {
         &self,
         meter: Option<&Arc<CircuitBreakerMeter>>,
     ) -> Arc<CircuitBreakerMeter> {
-        let meter = match meter {
-            Some(meter) => self.0.meter.begin(meter),
-            None => self.0.meter.begin_own(),
-        };
+        let meter = self.0.meter.begin(meter);
         lock(&self.0.machine).begin_counting(&self.0.gate);
         meter
     }

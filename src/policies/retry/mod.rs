@@ -186,10 +186,7 @@ impl Retry {
     /// Counts from now on, by `meter` or by one of its own.
     #[cfg(feature = "metrics")]
     pub(crate) fn begin_counting(&self, meter: Option<&Arc<RetryMeter>>) -> Arc<RetryMeter> {
-        match meter {
-            Some(meter) => self.0.meter.begin(meter),
-            None => self.0.meter.begin_own(),
-        }
+        self.0.meter.begin(meter)
     }
 
     fn is_budgeted(&self) -> bool {
