@@ -10,7 +10,7 @@ use super::{
     stack::{Around, Named, Policies},
 };
 use crate::{
-    composition::settings::{ConfigErrors, Issue, Settings, StackConfig},
+    composition::settings::{ConfigErrors, Issue, Names, Settings, StackConfig, path},
     vocabulary::event::What,
 };
 
@@ -104,7 +104,7 @@ impl Registry {
                 clock: &self.0.clock,
                 watches: &watches,
             };
-            let issues = self.check(&around, &stacks, &settings);
+            let issues = self.check(&stacks, &settings);
             if !issues.is_empty() {
                 return Err(ConfigErrors::new(issues));
             }
@@ -136,18 +136,17 @@ impl Registry {
         Ok(reload)
     }
 
-    /// All that is wrong with settings.
-    fn check(&self, around: &Around<'_>, stacks: &Stacks, settings: &Settings) -> Vec<Issue> {
-        let mut issues = Vec::new();
+    /// All that is wrong with settings, and with what this registry would have to make of them.
+    fn check(&self, stacks: &Stacks, settings: &Settings) -> Vec<Issue> {
+        let mut issues = settings.issues(&self.0.predicates, Names::Any);
         for (name, config) in &settings.stacks {
-            issues.extend(around.check(name, config));
             issues.extend(self.check_keys(stacks, name, config));
         }
         issues
     }
 
     fn check_keys(&self, stacks: &Stacks, name: &str, config: &StackConfig) -> Option<Issue> {
-        let path = format!("stacks.{name}.per");
+        let path = path(["stacks", name, "per"]);
         if let Some(keyed) = &config.keyed
             && !self.0.knows_key(keyed)
         {

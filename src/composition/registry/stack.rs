@@ -6,7 +6,7 @@ use super::observe::Watch;
 use crate::{
     composition::{
         keyed::Keyed,
-        settings::{Issue, PolicyConfig, Predicates, StackConfig, StageConfig},
+        settings::{PolicyConfig, Predicates, StackConfig, StageConfig},
     },
     drivers::stack::{AnyPolicy, Stage, Stages},
     policies::per_key::keyed_name,
@@ -48,9 +48,6 @@ pub(super) struct Around<'a> {
     pub(super) clock: &'a Clock,
     pub(super) watches: &'a [Watch],
 }
-
-/// The longest list of stages.
-const LONGEST: usize = 32;
 
 impl Named {
     /// Builds a stack of checked settings.
@@ -203,7 +200,7 @@ impl Plan<'_> {
             || old.iter().zip(new).any(|(old, new)| {
                 old.name != new.name
                     || old.policy.kind() != new.policy.kind()
-                    || names_of(&old.policy) != names_of(&new.policy)
+                    || old.policy.names() != new.policy.names()
             })
     }
 
@@ -282,59 +279,20 @@ impl Around<'_> {
 
     /// The rules of a stage whose names are known.
     fn rules(&self, config: &PolicyConfig) -> Option<Arc<Rules>> {
-        let [record, ignore, on, never_on] = names_of(config);
-        let rules = self.predicates.rules(record, ignore, on, never_on);
+        let rules = match config {
+            PolicyConfig::CircuitBreaker(config) => {
+                self.predicates.rules(&config.record, &config.ignore, &[], &[])
+            }
+            PolicyConfig::Retry(config) => self.predicates.rules(&[], &[], &config.on, &config.never_on),
+            PolicyConfig::Timeout(_) | PolicyConfig::Bulkhead(_) => Ok(None),
+        };
         rules.ok().flatten().map(Arc::new)
-    }
-
-    /// All that is wrong with the settings of a stack.
-    pub(super) fn check(&self, name: &str, config: &StackConfig) -> Vec<Issue> {
-        let mut issues = Vec::new();
-        let path = format!("stacks.{name}");
-        if config.stages.len() > LONGEST {
-            let message = format!("accepted: at most {LONGEST} stages");
-            issues.push(Issue::error(&path, message).with_value(config.stages.len().to_string()));
-        }
-        for (at, stage) in config.stages.iter().enumerate() {
-            let path = format!("{path}.{}", stage.name);
-            if config.stages[..at].iter().any(|before| before.name == stage.name) {
-                issues.push(Issue::error(&path, "two stages have this name"));
-            }
-            if let Err(error) = build(self.timed(&stage.policy), &policy_name(name, stage)) {
-                issues.push(Issue::of_setting(&path, &error));
-            }
-            let lists = ["record", "ignore", "on", "never_on"];
-            for (list, names) in lists.into_iter().zip(names_of(&stage.policy)) {
-                let unknown = names
-                    .iter()
-                    .filter_map(|name| self.predicates.resolve(name).err());
-                issues.extend(unknown.map(|unknown| {
-                    Issue::error(format!("{path}.{list}"), unknown.accepted)
-                        .with_value(format!("{:?}", unknown.name))
-                }));
-            }
-        }
-        if let Some(keyed) = &config.keyed
-            && let Err(error) = keyed.config.check(name)
-        {
-            issues.push(Issue::of_setting(&path, &error));
-        }
-        issues
     }
 }
 
 /// What a policy is called: `stack/stage`.
 fn policy_name(stack: &str, stage: &StageConfig) -> String {
     format!("{stack}/{}", stage.name)
-}
-
-/// The names of predicates in a policy's settings: `record`, `ignore`, `on`, `never_on`.
-fn names_of(config: &PolicyConfig) -> [&[String]; 4] {
-    match config {
-        PolicyConfig::CircuitBreaker(config) => [&config.record, &config.ignore, &[], &[]],
-        PolicyConfig::Retry(config) => [&[], &[], &config.on, &config.never_on],
-        PolicyConfig::Timeout(_) | PolicyConfig::Bulkhead(_) => [&[], &[], &[], &[]],
-    }
 }
 
 fn build(config: PolicyConfig, name: &str) -> Result<AnyPolicy, ConfigError> {

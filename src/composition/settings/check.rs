@@ -35,6 +35,24 @@ pub(crate) fn path<'k>(keys: impl IntoIterator<Item = &'k str>) -> String {
     path
 }
 
+/// Which names stacks and stages may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// Those that a file can hold.
+    AsInFiles,
+    /// Any: a program says what it likes.
+    Any,
+}
+
+impl Names {
+    fn refuse(self, name: &str) -> Option<&'static str> {
+        match self {
+            Self::AsInFiles => refuse_name(name),
+            Self::Any => None,
+        }
+    }
+}
+
 impl Settings {
     /// Whether stacks can be made of these settings: names, values and names of predicates.
     ///
@@ -42,23 +60,29 @@ impl Settings {
     ///
     /// What is wrong, at most one value of each stage and every name of a predicate.
     pub fn check(&self, predicates: &Predicates) -> Result<(), ConfigErrors> {
-        let mut issues = Vec::new();
-        for (name, stack) in &self.stacks {
-            if let Some(accepted) = refuse_name(name) {
-                issues.push(Issue::error(path(["stacks", name]), accepted));
-            }
-            stack.check(name, predicates, &mut issues);
-        }
+        let issues = self.issues(predicates, Names::AsInFiles);
         if issues.is_empty() {
             Ok(())
         } else {
             Err(ConfigErrors::new(issues))
         }
     }
+
+    /// All that is wrong, in the order of the stacks and stages.
+    pub(crate) fn issues(&self, predicates: &Predicates, names: Names) -> Vec<Issue> {
+        let mut issues = Vec::new();
+        for (name, stack) in &self.stacks {
+            if let Some(accepted) = names.refuse(name) {
+                issues.push(Issue::error(path(["stacks", name]), accepted));
+            }
+            stack.check(name, predicates, names, &mut issues);
+        }
+        issues
+    }
 }
 
 impl StackConfig {
-    fn check(&self, stack: &str, predicates: &Predicates, issues: &mut Vec<Issue>) {
+    fn check(&self, stack: &str, predicates: &Predicates, names: Names, issues: &mut Vec<Issue>) {
         let stages = self.stages.len();
         if stages > LONGEST {
             issues.push(Issue::error(
@@ -69,7 +93,7 @@ impl StackConfig {
         let mut seen = BTreeSet::new();
         for StageConfig { name, policy } in &self.stages {
             let at = path(["stacks", stack, name]);
-            if let Some(accepted) = refuse_name(name) {
+            if let Some(accepted) = names.refuse(name) {
                 issues.push(Issue::error(at.clone(), accepted));
             }
             if !seen.insert(name) {
@@ -78,8 +102,11 @@ impl StackConfig {
             if let Err(error) = policy.check() {
                 issues.push(about(&at, error));
             }
-            for (list, names) in policy.names() {
-                for unknown in names.iter().filter_map(|name| predicates.resolve(name).err()) {
+            for (list, predicate_names) in policy.names() {
+                for unknown in predicate_names
+                    .iter()
+                    .filter_map(|name| predicates.resolve(name).err())
+                {
                     let issue = Issue::error(format!("{at}.{list}"), unknown.accepted);
                     issues.push(issue.with_value(format!("{:?}", unknown.name)));
                 }
@@ -87,7 +114,7 @@ impl StackConfig {
         }
         if let Some(KeyedBy { per, config }) = &self.keyed {
             let at = path(["stacks", stack]);
-            if per.is_empty() {
+            if names == Names::AsInFiles && per.is_empty() {
                 issues.push(Issue::error(
                     format!("{at}.per"),
                     "accepted: what a key is, such as \"authority\"",

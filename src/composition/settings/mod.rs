@@ -14,9 +14,9 @@ mod predicates;
 
 use std::collections::BTreeMap;
 
-pub(crate) use self::check::path;
 #[cfg(feature = "config")]
 pub(crate) use self::check::refuse_name;
+pub(crate) use self::check::{Names, path};
 pub use self::{
     issue::{ConfigErrors, Issue, Place, Severity},
     origin::Origin,
