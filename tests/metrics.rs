@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, io, time::Duration};
 
 use buttress::{
-    BulkheadConfig, CircuitBreakerConfig, Clock, Fallback, KeyedConfig, Metrics, Registry, RetryConfig,
-    Settings, Stack, StackConfig, State, TimeoutConfig,
+    BulkheadConfig, By, CircuitBreakerConfig, Clock, Command, Fallback, KeyedConfig, Metrics, Registry,
+    RetryConfig, Settings, Stack, StackConfig, State, TimeoutConfig,
 };
 use metrics::Unit;
 use metrics_util::{
@@ -298,6 +298,29 @@ fn publishing_makes_the_transitions_that_time_makes_due() {
     assert_eq!(publish(&mut metrics).states("db"), [(State::Open, 1)]);
     hand.advance(Duration::from_secs(6));
     assert_eq!(publish(&mut metrics).states("db"), [(State::HalfOpen, 1)]);
+}
+
+#[test]
+fn publishing_ends_what_was_commanded_for_a_while() {
+    let (clock, hand) = Clock::manual();
+    let stack = StackConfig::new().stage("circuit_breaker", breaker());
+    let registry = Registry::builder()
+        .clock(clock)
+        .build(Settings::new().stack("payments", stack))
+        .unwrap();
+    let mut metrics = Metrics::new().registry(&registry);
+    let by = By::new("anna", "upstream is being moved");
+    let while_it_lasts = Some(Duration::from_secs(5));
+    registry
+        .command("payments", Command::ForceOpen, by, while_it_lasts)
+        .unwrap();
+    let state = || registry.circuit_breaker("payments").unwrap().state();
+    hand.advance(Duration::from_secs(4));
+    publish(&mut metrics);
+    assert_eq!(state(), State::ForcedOpen);
+    hand.advance(Duration::from_secs(2));
+    publish(&mut metrics);
+    assert_eq!(state(), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,8 @@ const SECONDS: &[f64] = &[
 /// Runs until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ops {
-    tasks: [JoinHandle<()>; 2],
+    server: JoinHandle<()>,
+    // Does the registry's housekeeping, too.
     _publishing: Publishing,
 }
 
@@ -57,7 +58,7 @@ impl Ops {
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self {
-            tasks: [server, registry.spawn_housekeeping()],
+            server,
             _publishing: publishing,
         })
     }
@@ -65,8 +66,6 @@ impl Ops {
 
 impl Drop for Ops {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.server.abort();
     }
 }

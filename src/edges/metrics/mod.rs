@@ -205,11 +205,15 @@ impl Metrics {
         });
     }
 
-    /// Does what time has made due and nobody did: the state of a breaker that no call comes to goes on as well.
+    /// Does what time has made due and nobody did: the state of a breaker that no call comes to goes on as well, and a
+    /// registry ends what was commanded for a while.
     ///
     /// It comes before the looking, so that what is published is up to date.
     fn housekeep(&self) {
-        for source in sources(&self.sources, &self.registries) {
+        for registry in &self.registries {
+            registry.tick();
+        }
+        for source in &self.sources {
             source.visit(&mut |policy, _| {
                 if let AnyPolicy::CircuitBreaker(breaker) = policy {
                     breaker.tick();
