@@ -79,6 +79,22 @@ fn calls_of_two_threads_are_counted_once_each_around_the_end_of_a_batch() {
 }
 
 #[test]
+fn calls_of_threads_that_parted_are_counted_once_each_beside_a_snapshot() {
+    model(|| {
+        let budget = budget();
+        deposit(&budget, 2);
+        // As when two have met, in a stripe that is nearly full.
+        budget.part();
+        deposit(&budget, 62);
+        let other = beside(&budget, |budget| deposit(budget, 2));
+        let during = budget.snapshot().calls;
+        assert!((64..=66).contains(&during), "{during}");
+        other.join().unwrap();
+        assert_eq!(budget.snapshot().calls, 66);
+    });
+}
+
+#[test]
 fn a_snapshot_beside_a_call_takes_it_in_once() {
     model(|| {
         let budget = budget();
