@@ -59,6 +59,7 @@ use crate::{
 pub struct Bulkhead(Arc<Shared>);
 
 struct Shared {
+    /// First, beside the count of the handles: who takes a slot by hand writes to both, on one cache line.
     slots: Slots,
     /// Nanoseconds.
     max_wait: AtomicU64,

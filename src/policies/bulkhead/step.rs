@@ -1,6 +1,7 @@
 //! The bulkhead as a step machine around a call.
 
 use std::{
+    fmt,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -20,29 +21,50 @@ use crate::{
 };
 
 /// What a call holds of a bulkhead.
-#[derive(Debug, Default)]
-pub struct BulkheadPass {
-    phase: Phase,
-    ticket: u32,
-    /// How long it may wait, in nanoseconds.
-    wait: u64,
-    /// When that is over.
-    deadline: u64,
-}
+///
+/// One word, written at once: it is moved with the call, and a load that spans two stores which were just made waits until
+/// both have left the processor. What is known of a call that waits is kept in the queue.
+#[derive(Default)]
+pub struct BulkheadPass(u64);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-// As wide as its place: what a call holds is moved with it, and padding would be copied byte by byte.
-#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The call is not inside.
-    #[default]
     Out,
-    /// It waits, and was not polled so far.
-    Queued,
-    /// It waits, and has a deadline.
-    Waiting,
     /// It has a slot.
     Inside,
+    /// It waits, under this ticket.
+    Queued(u32),
+}
+
+impl BulkheadPass {
+    const OUT: Self = Self(0);
+    const INSIDE: Self = Self(1);
+    const QUEUED: u64 = 2;
+
+    const fn queued(ticket: u32) -> Self {
+        Self((ticket as u64) << 32 | Self::QUEUED)
+    }
+
+    #[inline(always)]
+    const fn is_inside(&self) -> bool {
+        self.0 == Self::INSIDE.0
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the ticket is the upper half")]
+    const fn phase(&self) -> Phase {
+        match self.0 {
+            0 => Phase::Out,
+            1 => Phase::Inside,
+            queued => Phase::Queued((queued >> 32) as u32),
+        }
+    }
+}
+
+impl fmt::Debug for BulkheadPass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BulkheadPass").field(&self.phase()).finish()
+    }
 }
 
 impl Policy for Bulkhead {
@@ -70,7 +92,7 @@ impl Policy for Bulkhead {
     #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         if self.0.slots.try_acquire() {
-            pass.phase = Phase::Inside;
+            *pass = BulkheadPass::INSIDE;
             self.count_admitted();
             return Step::Call;
         }
@@ -80,55 +102,52 @@ impl Policy for Bulkhead {
     }
 
     fn poll_queue(&self, pass: &mut Self::Pass, cx: &mut Context<'_>) -> Poll<()> {
-        debug_assert!(matches!(pass.phase, Phase::Queued | Phase::Waiting));
-        self.0.slots.poll(pass.ticket, cx).map(|()| {
-            self.count_waited(pass);
-            pass.phase = Phase::Inside;
+        let Phase::Queued(ticket) = pass.phase() else {
+            debug_assert!(false, "only who waits is asked");
+            return Poll::Ready(());
+        };
+        self.0.slots.poll(ticket, cx).map(|since| {
+            self.count_waited(since);
+            *pass = BulkheadPass::INSIDE;
         })
     }
 
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
-        match pass.phase {
-            Phase::Out | Phase::Inside => return None,
-            Phase::Queued => {
-                pass.phase = Phase::Waiting;
-                pass.deadline = now.get().as_nanos().saturating_add(pass.wait);
-            }
-            Phase::Waiting => {}
+        match pass.phase() {
+            Phase::Out | Phase::Inside => None,
+            Phase::Queued(ticket) => self.0.slots.pended(ticket, now.get()),
         }
-        Some(Timestamp::from_nanos(pass.deadline))
     }
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
-        if pass.phase != Phase::Waiting || now.as_nanos() < pass.deadline {
+        let Phase::Queued(ticket) = pass.phase() else {
             return Expired::NotYet;
-        }
-        pass.phase = Phase::Out;
-        self.0.slots.cancel(pass.ticket);
-        let waited = Duration::from_nanos(pass.wait);
-        Expired::Refused(self.reject(Reason::WaitedTooLong {
-            limit: self.0.slots.limit(),
-            waited,
-        }))
+        };
+        let Some(waited) = self.0.slots.expire(ticket, now) else {
+            return Expired::NotYet;
+        };
+        *pass = BulkheadPass::OUT;
+        let limit = self.0.slots.limit();
+        Expired::Refused(self.reject(Reason::WaitedTooLong { limit, waited }))
     }
 
     #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
-        if pass.phase == Phase::Inside {
+        if pass.is_inside() {
             if outcome.is_deferred() {
                 return Next::Hold;
             }
-            pass.phase = Phase::Out;
+            *pass = BulkheadPass::OUT;
             self.0.slots.release();
         }
         Next::Done
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
-        match std::mem::take(&mut pass.phase) {
+        match std::mem::take(pass).phase() {
             Phase::Out => return,
-            Phase::Queued | Phase::Waiting => {
-                self.0.slots.cancel(pass.ticket);
+            Phase::Queued(ticket) => {
+                self.0.slots.cancel(ticket);
                 if let Some(meter) = self.0.meter.get() {
                     meter.dropped.add();
                 }
@@ -145,44 +164,36 @@ impl Bulkhead {
     #[cold]
     #[inline(never)]
     fn enter_full(&self, may_wait: bool) -> (BulkheadPass, Step) {
-        let wait = self.0.max_wait.load(Ordering::Relaxed);
-        let mut pass = BulkheadPass::default();
-        if wait == 0 || !may_wait {
+        let wait = self.max_wait();
+        if wait.is_zero() || !may_wait {
             let limit = self.0.slots.limit();
-            return (pass, Step::Refused(self.reject(Reason::Full { limit })));
+            return (
+                BulkheadPass::OUT,
+                Step::Refused(self.reject(Reason::Full { limit })),
+            );
         }
-        let step = match self.0.slots.arrive(self.0.max_queue.load(Ordering::Relaxed)) {
+        match self
+            .0
+            .slots
+            .arrive(self.0.max_queue.load(Ordering::Relaxed), wait)
+        {
             Arrival::Admitted => {
-                pass.phase = Phase::Inside;
                 self.count_admitted();
-                Step::Call
+                (BulkheadPass::INSIDE, Step::Call)
             }
             Arrival::Queued(ticket) => {
-                pass = BulkheadPass {
-                    phase: Phase::Queued,
-                    ticket,
-                    wait,
-                    deadline: 0,
-                };
                 self.tell_call(EventKind::Queued, || What::Queued);
-                Step::Queue
+                (BulkheadPass::queued(ticket), Step::Queue)
             }
-            Arrival::Refused => Step::Refused(self.reject(self.full(true))),
-        };
-        (pass, step)
+            Arrival::Refused => (BulkheadPass::OUT, Step::Refused(self.reject(self.full(true)))),
+        }
     }
 
-    /// A call got its slot after waiting for it.
-    fn count_waited(&self, pass: &BulkheadPass) {
+    /// A call got its slot after waiting for it, and was first pending then.
+    fn count_waited(&self, since: Option<Timestamp>) {
         if let Some(meter) = self.0.meter.get() {
             meter.admitted.add();
-            let waited = match pass.phase {
-                Phase::Waiting => {
-                    let began = Timestamp::from_nanos(pass.deadline.saturating_sub(pass.wait));
-                    self.0.clock.now().since(began)
-                }
-                _ => Duration::ZERO,
-            };
+            let waited = since.map_or(Duration::ZERO, |since| self.0.clock.now().since(since));
             meter.waits.record(waited);
         }
     }
