@@ -11,12 +11,13 @@ mod config;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 pub(crate) mod meter;
+mod pass;
 mod slots;
 mod step;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use self::{config::BulkheadConfig, step::BulkheadPass};
+pub use self::{config::BulkheadConfig, pass::BulkheadPass};
 use self::{config::check_limit, meter::BulkheadMeter, slots::Slots};
 use crate::{
     policies::per_key::{PerKey, is_only_handle, keyed_name},

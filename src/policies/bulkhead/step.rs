@@ -2,11 +2,15 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use super::{Bulkhead, slots::Arrival};
+use super::{
+    Bulkhead,
+    pass::{BulkheadPass, Waiting},
+    slots::Arrival,
+};
 use crate::{
     policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
     vocabulary::{
@@ -18,32 +22,6 @@ use crate::{
         sync::Ordering,
     },
 };
-
-/// What a call holds of a bulkhead.
-#[derive(Debug, Default)]
-pub struct BulkheadPass {
-    phase: Phase,
-    ticket: u32,
-    /// How long it may wait, in nanoseconds.
-    wait: u64,
-    /// When that is over.
-    deadline: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-// As wide as its place: what a call holds is moved with it, and padding would be copied byte by byte.
-#[repr(u32)]
-enum Phase {
-    /// The call is not inside.
-    #[default]
-    Out,
-    /// It waits, and was not polled so far.
-    Queued,
-    /// It waits, and has a deadline.
-    Waiting,
-    /// It has a slot.
-    Inside,
-}
 
 impl Policy for Bulkhead {
     type Pass = BulkheadPass;
@@ -70,7 +48,7 @@ impl Policy for Bulkhead {
     #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         if self.0.slots.try_acquire() {
-            pass.phase = Phase::Inside;
+            *pass = BulkheadPass::Inside;
             self.count_admitted();
             return Step::Call;
         }
@@ -80,32 +58,34 @@ impl Policy for Bulkhead {
     }
 
     fn poll_queue(&self, pass: &mut Self::Pass, cx: &mut Context<'_>) -> Poll<()> {
-        debug_assert!(matches!(pass.phase, Phase::Queued | Phase::Waiting));
-        self.0.slots.poll(pass.ticket, cx).map(|()| {
-            self.count_waited(pass);
-            pass.phase = Phase::Inside;
-        })
+        let BulkheadPass::Waiting(waiting) = pass else {
+            debug_assert!(false, "only who waits is polled");
+            return Poll::Ready(());
+        };
+        ready!(self.0.slots.poll(waiting.ticket, cx));
+        self.count_waited(waiting);
+        *pass = BulkheadPass::Inside;
+        Poll::Ready(())
     }
 
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
-        match pass.phase {
-            Phase::Out | Phase::Inside => return None,
-            Phase::Queued => {
-                pass.phase = Phase::Waiting;
-                pass.deadline = now.get().as_nanos().saturating_add(pass.wait);
-            }
-            Phase::Waiting => {}
-        }
-        Some(Timestamp::from_nanos(pass.deadline))
+        let BulkheadPass::Waiting(waiting) = pass else {
+            return None;
+        };
+        let limit = Duration::from_nanos(waiting.limit);
+        Some(*waiting.deadline.get_or_insert_with(|| now.get().after(limit)))
     }
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
-        if pass.phase != Phase::Waiting || now.as_nanos() < pass.deadline {
+        let BulkheadPass::Waiting(waiting) = pass else {
+            return Expired::NotYet;
+        };
+        if waiting.deadline.is_none_or(|deadline| now < deadline) {
             return Expired::NotYet;
         }
-        pass.phase = Phase::Out;
-        self.0.slots.cancel(pass.ticket);
-        let waited = Duration::from_nanos(pass.wait);
+        self.0.slots.cancel(waiting.ticket);
+        let waited = Duration::from_nanos(waiting.limit);
+        *pass = BulkheadPass::Out;
         Expired::Refused(self.reject(Reason::WaitedTooLong {
             limit: self.0.slots.limit(),
             waited,
@@ -114,26 +94,26 @@ impl Policy for Bulkhead {
 
     #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
-        if pass.phase == Phase::Inside {
+        if matches!(pass, BulkheadPass::Inside) {
             if outcome.is_deferred() {
                 return Next::Hold;
             }
-            pass.phase = Phase::Out;
+            *pass = BulkheadPass::Out;
             self.0.slots.release();
         }
         Next::Done
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
-        match std::mem::take(&mut pass.phase) {
-            Phase::Out => return,
-            Phase::Queued | Phase::Waiting => {
-                self.0.slots.cancel(pass.ticket);
+        match std::mem::take(pass) {
+            BulkheadPass::Out => return,
+            BulkheadPass::Waiting(waiting) => {
+                self.0.slots.cancel(waiting.ticket);
                 if let Some(meter) = self.0.meter.get() {
                     meter.dropped.add();
                 }
             }
-            Phase::Inside => self.0.slots.release(),
+            BulkheadPass::Inside => self.0.slots.release(),
         }
         self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
     }
@@ -146,43 +126,37 @@ impl Bulkhead {
     #[inline(never)]
     fn enter_full(&self, may_wait: bool) -> (BulkheadPass, Step) {
         let wait = self.0.max_wait.load(Ordering::Relaxed);
-        let mut pass = BulkheadPass::default();
+        let out = BulkheadPass::Out;
         if wait == 0 || !may_wait {
             let limit = self.0.slots.limit();
-            return (pass, Step::Refused(self.reject(Reason::Full { limit })));
+            return (out, Step::Refused(self.reject(Reason::Full { limit })));
         }
-        let step = match self.0.slots.arrive(self.0.max_queue.load(Ordering::Relaxed)) {
+        match self.0.slots.arrive(self.0.max_queue.load(Ordering::Relaxed)) {
             Arrival::Admitted => {
-                pass.phase = Phase::Inside;
                 self.count_admitted();
-                Step::Call
+                (BulkheadPass::Inside, Step::Call)
             }
             Arrival::Queued(ticket) => {
-                pass = BulkheadPass {
-                    phase: Phase::Queued,
-                    ticket,
-                    wait,
-                    deadline: 0,
-                };
                 self.tell_call(EventKind::Queued, || What::Queued);
-                Step::Queue
+                let waiting = Waiting {
+                    ticket,
+                    limit: wait,
+                    deadline: None,
+                };
+                (BulkheadPass::Waiting(Box::new(waiting)), Step::Queue)
             }
-            Arrival::Refused => Step::Refused(self.reject(self.full(true))),
-        };
-        (pass, step)
+            Arrival::Refused => (out, Step::Refused(self.reject(self.full(true)))),
+        }
     }
 
     /// A call got its slot after waiting for it.
-    fn count_waited(&self, pass: &BulkheadPass) {
+    fn count_waited(&self, waiting: &Waiting) {
         if let Some(meter) = self.0.meter.get() {
             meter.admitted.add();
-            let waited = match pass.phase {
-                Phase::Waiting => {
-                    let began = Timestamp::from_nanos(pass.deadline.saturating_sub(pass.wait));
-                    self.0.clock.now().since(began)
-                }
-                _ => Duration::ZERO,
-            };
+            let waited = waiting.deadline.map_or(Duration::ZERO, |deadline| {
+                let began = Timestamp::from_nanos(deadline.as_nanos().saturating_sub(waiting.limit));
+                self.0.clock.now().since(began)
+            });
             meter.waits.record(waited);
         }
     }

@@ -14,6 +14,7 @@ mod config;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 pub(crate) mod meter;
+mod pass;
 #[cfg(feature = "config")]
 mod shape;
 mod step;
@@ -23,7 +24,7 @@ use std::{fmt, sync::Arc};
 pub use self::{
     budget::{RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot},
     config::{BudgetChoice, RetryConfig},
-    step::RetryPass,
+    pass::RetryPass,
 };
 use self::{config::Settings, meter::RetryMeter};
 use crate::{
