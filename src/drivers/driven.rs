@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::Future,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 
@@ -15,6 +15,7 @@ use crate::{
         dropping,
         held::Held,
         in_force,
+        refusal::Refusal,
         timer::{NoTimer, Timed, Timer},
     },
     policies::step::{Expired, Next, Policy, Step},
@@ -56,7 +57,6 @@ pin_project! {
     pub struct Driven<A: Guarded, F, G, N> {
         #[pin]
         stage: Stage<F, G, Pin<Box<Between<N, BetweenTimer<A>>>>>,
-        #[pin]
         timer: CallingTimer<A>,
         pass: PassOf<A>,
         attempts: A,
@@ -85,7 +85,7 @@ pin_project! {
         // A fallback makes its answer.
         Answering { #[pin] future: G },
         // The call was refused before anything of it began.
-        Refused { rejected: Option<Rejected> },
+        Refused { refusal: Refusal },
     }
 }
 
@@ -95,7 +95,6 @@ pin_project! {
         next: N,
         wait: Wait,
         // None where the call has one anyway.
-        #[pin]
         timer: T,
     }
 }
@@ -176,7 +175,7 @@ impl<A: Attempts> DrivenBy<A> {
             attempts,
             pass,
             Stage::Refused {
-                rejected: Some(rejected),
+                refusal: Refusal::of(rejected),
             },
         )
     }
@@ -314,8 +313,8 @@ impl<A: Attempts> DrivenBy<A> {
                 *this.running = Running::No;
                 return polled.map(Some);
             }
-            StageProjection::Refused { rejected } => {
-                Step::Refused(rejected.take().unwrap_or_else(|| not_ready(attempts)))
+            StageProjection::Refused { refusal } => {
+                Step::Refused(refusal.take().unwrap_or_else(|| not_ready(attempts)))
             }
             StageProjection::Between { between } => {
                 let BetweenProjection { next, wait, .. } = between.as_mut().project();
@@ -415,11 +414,15 @@ impl<A: Attempts> DrivenBy<A> {
                 cx
             ))
         } else {
-            ready!(poll_expired(policy, pass, progress, pin!(NoTimer), cx))
+            ready!(poll_expired(policy, pass, progress, &mut NoTimer, cx))
         };
         Poll::Ready(match expired {
             Expired::Refused(rejected) => {
-                dropping::by_timeout(|| this.stage.set(Stage::Refused { rejected: None }));
+                dropping::by_timeout(|| {
+                    this.stage.set(Stage::Refused {
+                        refusal: Refusal::default(),
+                    })
+                });
                 Some(Err(this.attempts.reject(rejected)))
             }
             Expired::Resume | Expired::NotYet => {
@@ -437,7 +440,9 @@ impl<A: Attempts> DrivenBy<A> {
 #[inline(never)]
 fn abandon<A: Guarded, F, G, N>(mut this: DrivenProjection<'_, A, F, G, N>) {
     // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
-    this.stage.set(Stage::Refused { rejected: None });
+    this.stage.set(Stage::Refused {
+        refusal: Refusal::default(),
+    });
     let why = dropping::cause(*this.running == Running::Yes);
     this.attempts.policy().abandon(this.pass, why);
 }
@@ -447,18 +452,16 @@ fn poll_expired<P: Policy, T: Timer>(
     policy: &P,
     pass: &mut P::Pass,
     progress: &mut Progress,
-    mut timer: Pin<&mut T>,
+    timer: &mut T,
     cx: &mut Context<'_>,
 ) -> Poll<Expired> {
     loop {
         if *progress != Progress::Pended {
             *progress = Progress::Pended;
             let deadline = policy.pended(pass, &mut Now::of(policy.clock()));
-            timer
-                .as_mut()
-                .arm(deadline.map(|deadline| policy.clock().timer(deadline)));
+            timer.arm(deadline.map(|deadline| policy.clock().timer(deadline)));
         }
-        ready!(timer.as_mut().poll(cx));
+        ready!(timer.poll(cx));
         *progress = Progress::Fresh;
         match policy.expire(pass, policy.clock().now()) {
             Expired::NotYet => {}

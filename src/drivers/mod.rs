@@ -15,6 +15,8 @@ pub(crate) mod function;
 pub(crate) mod held;
 pub(crate) mod in_force;
 pub(crate) mod layers;
+pub(crate) mod pool;
+pub(crate) mod refusal;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod service;

@@ -6,10 +6,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::policies::step::Policy;
+use crate::{
+    drivers::pool::{self, Pool},
+    policies::step::Policy,
+};
 
 /// A policy that can be driven: it says where its calls need a timer, so that those which need none are smaller.
 ///
@@ -28,10 +30,10 @@ pub trait Timer: Default {
     const RUNS: bool;
 
     /// Arms it for that point, or stops it.
-    fn arm(self: Pin<&mut Self>, at: Option<Instant>);
+    fn arm(&mut self, at: Option<Instant>);
 
     /// Ready at the point that it is armed for.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 /// None.
@@ -41,38 +43,59 @@ pub struct NoTimer;
 impl Timer for NoTimer {
     const RUNS: bool = false;
 
-    fn arm(self: Pin<&mut Self>, _at: Option<Instant>) {}
+    fn arm(&mut self, _at: Option<Instant>) {}
 
-    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 }
 
-pin_project! {
-    /// One, which is made when it is first armed: most calls are ready before.
-    #[derive(Debug, Default)]
-    pub struct OneTimer {
-        #[pin]
-        sleep: Option<Sleep>,
-    }
+/// A place for Tokio's timer.
+type Place = Pin<Box<Option<Sleep>>>;
+
+thread_local! {
+    static PLACES: Pool<Place> = const { Pool::new() };
+}
+
+/// One, which is made when it is first armed: most calls are ready before.
+///
+/// Tokio's timer is larger than all else that a call holds, so it stands elsewhere.
+#[derive(Debug, Default)]
+pub struct OneTimer {
+    sleep: Option<Place>,
 }
 
 impl Timer for OneTimer {
     const RUNS: bool = true;
 
-    fn arm(self: Pin<&mut Self>, at: Option<Instant>) {
-        let mut sleep = self.project().sleep;
-        match (at, sleep.as_mut().as_pin_mut()) {
-            (Some(at), Some(sleep)) => sleep.reset(at),
-            (Some(at), None) => sleep.set(Some(sleep_until(at))),
-            (None, _) => sleep.set(None),
+    fn arm(&mut self, at: Option<Instant>) {
+        let Some(at) = at else {
+            if let Some(place) = &mut self.sleep {
+                place.set(None);
+            }
+            return;
+        };
+        let place = self
+            .sleep
+            .get_or_insert_with(|| pool::take(&PLACES).unwrap_or_default());
+        match place.as_mut().as_pin_mut() {
+            Some(sleep) => sleep.reset(at),
+            None => place.set(Some(sleep_until(at))),
         }
     }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.project()
-            .sleep
-            .as_pin_mut()
-            .map_or(Poll::Pending, |sleep| sleep.poll(cx))
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.as_mut().and_then(|place| place.as_mut().as_pin_mut());
+        sleep.map_or(Poll::Pending, |sleep| sleep.poll(cx))
+    }
+}
+
+impl Drop for OneTimer {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(mut place) = self.sleep.take() {
+            place.set(None);
+            pool::give_back(&PLACES, place);
+        }
     }
 }

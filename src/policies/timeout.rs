@@ -266,36 +266,60 @@ impl fmt::Debug for Timeout {
 }
 
 /// What a call holds of a timeout.
+///
+/// Whole words, each written at once: it is moved with the call, and the processor would wait for a word that was
+/// written in parts.
 #[derive(Debug, Default)]
 pub struct TimeoutPass {
-    phase: Phase,
     /// Nanoseconds.
     limit: u64,
+    /// When that is over; [`OUT`] where the call is not inside, and [`UNTIMED`] before it was pending.
     deadline: u64,
 }
 
-impl Timeout {
-    /// How long the call still has.
-    pub(crate) fn time_left(&self, pass: &TimeoutPass) -> Option<Duration> {
-        match pass.phase {
-            Phase::Out => None,
-            Phase::Untimed => Some(Duration::from_nanos(pass.limit)),
-            Phase::Timed => Some(Timestamp::from_nanos(pass.deadline).since(self.0.clock.now())),
-        }
-    }
-}
+/// For [`TimeoutPass::deadline`]: the call is not inside.
+const OUT: u64 = 0;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-// As wide as its place: what a call holds is moved with it, and padding would be copied byte by byte.
-#[repr(u64)]
+/// For [`TimeoutPass::deadline`]: the call was not pending so far.
+const UNTIMED: u64 = u64::MAX;
+
+/// Whether the time of a call runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The call is not inside.
-    #[default]
     Out,
     /// It was not pending so far.
     Untimed,
     /// It has a deadline.
     Timed,
+}
+
+impl TimeoutPass {
+    #[inline(always)]
+    const fn phase(&self) -> Phase {
+        match self.deadline {
+            OUT => Phase::Out,
+            UNTIMED => Phase::Untimed,
+            _ => Phase::Timed,
+        }
+    }
+
+    /// Begins to run at this point.
+    fn time(&mut self, now: Timestamp) {
+        let deadline = now.as_nanos().saturating_add(self.limit);
+        self.deadline = deadline.clamp(OUT + 1, UNTIMED - 1);
+    }
+}
+
+impl Timeout {
+    /// How long the call still has.
+    pub(crate) fn time_left(&self, pass: &TimeoutPass) -> Option<Duration> {
+        match pass.phase() {
+            Phase::Out => None,
+            Phase::Untimed => Some(Duration::from_nanos(pass.limit)),
+            Phase::Timed => Some(Timestamp::from_nanos(pass.deadline).since(self.0.clock.now())),
+        }
+    }
 }
 
 impl Policy for Timeout {
@@ -315,7 +339,7 @@ impl Policy for Timeout {
 
     #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
-        pass.phase = Phase::Untimed;
+        pass.deadline = UNTIMED;
         pass.limit = match ask.limit(&self.0.name) {
             Some(limit) => nanos(limit),
             None => self.0.limit.load(Ordering::Relaxed),
@@ -324,12 +348,9 @@ impl Policy for Timeout {
     }
 
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
-        match pass.phase {
+        match pass.phase() {
             Phase::Out => return None,
-            Phase::Untimed => {
-                pass.phase = Phase::Timed;
-                pass.deadline = now.get().as_nanos().saturating_add(pass.limit);
-            }
+            Phase::Untimed => pass.time(now.get()),
             Phase::Timed => {}
         }
         Some(Timestamp::from_nanos(pass.deadline))
@@ -337,7 +358,7 @@ impl Policy for Timeout {
 
     #[inline(always)]
     fn in_force(&self, pass: &Self::Pass) -> InForce {
-        match pass.phase {
+        match pass.phase() {
             Phase::Out => InForce::NONE,
             Phase::Untimed => InForce::untimed(pass.limit),
             // Another clock says nothing to those who ask.
@@ -347,10 +368,10 @@ impl Policy for Timeout {
     }
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
-        if pass.phase != Phase::Timed || now.as_nanos() < pass.deadline {
+        if pass.phase() != Phase::Timed || now.as_nanos() < pass.deadline {
             return Expired::NotYet;
         }
-        pass.phase = Phase::Out;
+        pass.deadline = OUT;
         if let Some(meter) = self.0.meter.get() {
             meter.timed_out.add();
         }
@@ -363,21 +384,21 @@ impl Policy for Timeout {
 
     #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
-        if outcome.is_deferred() && outcome.is_timed() && pass.phase != Phase::Out {
+        if outcome.is_deferred() && outcome.is_timed() && pass.phase() != Phase::Out {
             return Next::Hold;
         }
         if let Some(meter) = self.0.meter.get()
-            && pass.phase != Phase::Out
+            && pass.phase() != Phase::Out
         {
             meter.completed.add();
         }
-        pass.phase = Phase::Out;
+        pass.deadline = OUT;
         Next::Done
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
-        if pass.phase != Phase::Out {
-            pass.phase = Phase::Out;
+        if pass.phase() != Phase::Out {
+            pass.deadline = OUT;
             if let Some(meter) = self.0.meter.get() {
                 meter.dropped.add();
             }

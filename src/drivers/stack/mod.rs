@@ -1,6 +1,7 @@
 //! Policies in an order that is known at run time.
 
 mod builder;
+mod pass;
 mod stage;
 mod stages;
 mod succession;
@@ -13,10 +14,7 @@ pub(crate) use self::{
     builder::LONGEST,
     stage::{AnyPolicy, Stage},
 };
-pub use self::{
-    builder::StackBuilder,
-    stages::{StackPass, Stages},
-};
+pub use self::{builder::StackBuilder, pass::StackPass, stages::Stages};
 use crate::{
     drivers::{
         answer::{Answer, NoAnswer},

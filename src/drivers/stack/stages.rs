@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    pass::StackPass,
     stage::{AnyPass, AnyPolicy, Entry, Stage},
     succession::{Succeeds, Succession},
 };
@@ -22,7 +23,6 @@ use crate::{
         clock::{Clock, Now, Timestamp},
         event::{Observer, PolicyKind, What},
         outcome::{Abandoned, Advice, Outcome},
-        rejected::Rejected,
     },
 };
 
@@ -49,82 +49,6 @@ struct List {
 impl Succeeds for List {
     fn succession(&self) -> &Succession<Self> {
         &self.succession
-    }
-}
-
-/// Stages that a call passes without an allocation.
-const INLINE: usize = 6;
-
-/// What a call holds of a stack.
-#[derive(Debug)]
-pub struct StackPass {
-    /// So many stages are entered, counted from the outside.
-    depth: u16,
-    /// So many were entered when a deadline cut the call off; those beyond `depth` are abandoned once what they guard
-    /// is dropped. Zero otherwise.
-    cut: u16,
-    /// So many were entered when one of them answered in place of the result.
-    hidden: u16,
-    /// Makes a whole word of these, because padding would be copied byte by byte.
-    _whole: u16,
-    inline: [AnyPass; INLINE],
-    /// Those of a longer stack.
-    more: Option<Box<[AnyPass]>>,
-}
-
-impl Default for StackPass {
-    fn default() -> Self {
-        const OUT: AnyPass = AnyPass::Out;
-        Self {
-            depth: 0,
-            cut: 0,
-            hidden: 0,
-            _whole: 0,
-            inline: [OUT; INLINE],
-            more: None,
-        }
-    }
-}
-
-impl StackPass {
-    #[inline]
-    fn at(&mut self, stage: usize) -> &mut AnyPass {
-        match self.inline.get_mut(stage) {
-            Some(_) => &mut self.inline[stage],
-            None => &mut self.more.get_or_insert_default()[stage - INLINE],
-        }
-    }
-
-    #[inline]
-    fn get(&self, stage: usize) -> Option<&AnyPass> {
-        match stage.checked_sub(INLINE) {
-            None => self.inline.get(stage),
-            Some(stage) => self.more.as_ref()?.get(stage),
-        }
-    }
-}
-
-impl StackPass {
-    /// A stage did not let the call in.
-    #[cold]
-    fn stop_entering(&mut self, entered: u16, entry: Entry, refused: Option<Rejected>) -> Step {
-        if let (Entry::Refused, Some(rejected)) = (entry, refused) {
-            self.depth = entered;
-            return Step::Refused(rejected);
-        }
-        // It is inside as long as it waits; `poll_queue` and `expire` find it there.
-        self.depth = entered + 1;
-        Step::Queue
-    }
-
-    /// The stage `at` asked for something that comes before the stages outside of it are left.
-    #[cold]
-    fn stop_at(&mut self, at: usize, next: Next) -> Next {
-        // Who asked for another attempt stays entered; who answers has left.
-        let depth = if next == Next::Again { at + 1 } else { at };
-        self.hidden = self.depth;
-        self.depth = u16::try_from(depth).unwrap_or(u16::MAX);
-        next
     }
 }
 
@@ -213,42 +137,18 @@ impl Stages {
 
     #[inline(always)]
     fn descend_to(&self, target: usize, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        let from = usize::from(pass.depth);
-        let (stages, longer) = self.0.stages[..target].split_at(target.min(INLINE));
+        pass.provide(self.0.stages.len());
         // Counted in a register: each stage would wait for the count of the one before.
         let mut entered = pass.depth;
-        for (stage, pass_of) in stages.iter().zip(&mut pass.inline).skip(from) {
+        let inward = usize::from(pass.depth)..target;
+        for (stage, inside) in self.0.stages[inward.clone()].iter().zip(&mut pass.stages[inward]) {
             let mut refused = None;
-            match stage.policy.enter(pass_of, ask, &mut refused) {
+            match stage.policy.enter(inside, ask, &mut refused) {
                 Entry::Inside => entered += 1,
                 entry => return pass.stop_entering(entered, entry, refused),
             }
         }
         pass.depth = entered;
-        if longer.is_empty() {
-            return Step::Call;
-        }
-        self.descend_further(target, pass, ask)
-    }
-
-    /// Past the stages whose passes stand in the call's own.
-    #[cold]
-    #[inline(never)]
-    fn descend_further(&self, target: usize, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        if pass.more.is_none() {
-            let more = self.0.stages.len() - INLINE;
-            pass.more = Some((0..more).map(|_| AnyPass::Out).collect());
-        }
-        while let Some(stage) = self.0.stages[..target].get(usize::from(pass.depth)) {
-            let mut refused = None;
-            match stage
-                .policy
-                .enter(pass.at(usize::from(pass.depth)), ask, &mut refused)
-            {
-                Entry::Inside => pass.depth += 1,
-                entry => return pass.stop_entering(pass.depth, entry, refused),
-            }
-        }
         Step::Call
     }
 
@@ -275,7 +175,7 @@ impl Stages {
     #[cold]
     fn abandon_cut(&self, pass: &mut StackPass, why: Abandoned) {
         for at in (usize::from(pass.depth)..usize::from(pass.cut)).rev() {
-            self.0.stages[at].policy.abandon(pass.at(at), why);
+            self.0.stages[at].policy.abandon(&mut pass.stages[at], why);
         }
         pass.cut = 0;
     }
@@ -285,7 +185,7 @@ impl Stages {
     fn time_left(&self, pass: &mut StackPass, at: usize) -> Option<Duration> {
         let outer = self.0.stages.iter().enumerate().take(at);
         outer
-            .filter_map(|(at, stage)| match (&stage.policy, pass.at(at)) {
+            .filter_map(|(at, stage)| match (&stage.policy, &mut pass.stages[at]) {
                 (AnyPolicy::Timeout(timeout), AnyPass::Timeout(pass)) => timeout.time_left(pass),
                 _ => None,
             })
@@ -294,8 +194,7 @@ impl Stages {
 
     /// Attempts of the outermost retry among these stages.
     fn attempts_of(&self, from: u16, to: u16, pass: &StackPass) -> u32 {
-        let passes = pass.inline.iter().chain(pass.more.iter().flatten());
-        let stages = self.0.stages.iter().zip(passes).take(usize::from(to));
+        let stages = self.0.stages.iter().zip(&*pass.stages).take(usize::from(to));
         let mut attempts = stages
             .skip(usize::from(from))
             .map(|(stage, pass)| stage.policy.attempts(pass));
@@ -354,7 +253,7 @@ impl Policy for Stages {
 
     fn poll_queue(&self, pass: &mut StackPass, cx: &mut Context<'_>) -> Poll<()> {
         match self.innermost(pass) {
-            Some((at, stage)) => stage.policy.poll_queue(pass.at(at), cx),
+            Some((at, stage)) => stage.policy.poll_queue(&mut pass.stages[at], cx),
             None => Poll::Ready(()),
         }
     }
@@ -363,7 +262,7 @@ impl Policy for Stages {
         let Some((at, stage)) = self.innermost(pass) else {
             return Step::Call;
         };
-        match stage.policy.resume(pass.at(at), ask) {
+        match stage.policy.resume(&mut pass.stages[at], ask) {
             Step::Call => self.descend(pass, ask),
             step => step,
         }
@@ -376,7 +275,7 @@ impl Policy for Stages {
     fn refuse_resumed(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
         if let Some((at, stage)) = self.innermost(pass) {
             // The attempt has begun, and is what the refusal ends.
-            stage.policy.resume(pass.at(at), ask);
+            stage.policy.resume(&mut pass.stages[at], ask);
         }
         self.refuse_at(by, pass, ask)
     }
@@ -384,7 +283,7 @@ impl Policy for Stages {
     fn pended(&self, pass: &mut StackPass, now: &mut Now<'_>) -> Option<Timestamp> {
         let entered = self.0.stages.iter().enumerate().take(usize::from(pass.depth));
         entered
-            .filter_map(|(at, stage)| stage.policy.pended(pass.at(at), now))
+            .filter_map(|(at, stage)| stage.policy.pended(&mut pass.stages[at], now))
             .min()
     }
 
@@ -394,7 +293,7 @@ impl Policy for Stages {
         while limiting != 0 {
             let at = limiting.trailing_zeros() as usize;
             limiting &= limiting - 1;
-            if let (Some(stage), Some(pass)) = (self.0.stages.get(at), pass.get(at)) {
+            if let (Some(stage), Some(pass)) = (self.0.stages.get(at), pass.stages.get(at)) {
                 limits = limits.and(stage.policy.in_force(pass));
             }
         }
@@ -404,7 +303,7 @@ impl Policy for Stages {
     /// The innermost first, as nested futures would: what it makes of its deadline may yet meet the outer one.
     fn expire(&self, pass: &mut StackPass, now: Timestamp) -> Expired {
         for at in (0..usize::from(pass.depth)).rev() {
-            match self.0.stages[at].policy.expire(pass.at(at), now) {
+            match self.0.stages[at].policy.expire(&mut pass.stages[at], now) {
                 Expired::NotYet => {}
                 Expired::Resume => return Expired::Resume,
                 Expired::Refused(rejected) => {
@@ -431,9 +330,9 @@ impl Policy for Stages {
                 Advice::RetryAfter(_) => {
                     let left = outcome.time_left().into_iter().chain(self.time_left(pass, at));
                     let timely = outcome.with_time_left(left.min());
-                    self.0.stages[at].leave(pass.at(at), &timely)
+                    self.0.stages[at].leave(&mut pass.stages[at], &timely)
                 }
-                Advice::Stop | Advice::Retry => self.0.stages[at].leave(pass.at(at), outcome),
+                Advice::Stop | Advice::Retry => self.0.stages[at].leave(&mut pass.stages[at], outcome),
             };
             match next {
                 Next::Done => {}
@@ -443,7 +342,7 @@ impl Policy for Stages {
                         // This response goes nowhere, so there is no body to wait for.
                         let now = outcome.with_deferred(false);
                         for inner in (at + 1..entered).rev() {
-                            self.0.stages[inner].leave(pass.at(inner), &now);
+                            self.0.stages[inner].leave(&mut pass.stages[inner], &now);
                         }
                     }
                     return pass.stop_at(at, next);
@@ -463,15 +362,9 @@ impl Policy for Stages {
     #[inline]
     fn succeed(&self, pass: &mut StackPass) -> Next {
         let depth = usize::from(pass.depth);
-        let (stages, longer) = self.0.stages[..depth].split_at(depth.min(INLINE));
-        for at in (INLINE..INLINE + longer.len()).rev() {
-            let next = self.0.stages[at].policy.succeed(pass.at(at));
-            if next != Next::Done {
-                return pass.stop_at(at, next);
-            }
-        }
-        for (at, (stage, inside)) in stages.iter().zip(&mut pass.inline).enumerate().rev() {
-            let next = stage.policy.succeed(inside);
+        let (stages, insides) = (&self.0.stages[..depth], &mut pass.stages[..depth]);
+        for at in (0..depth).rev() {
+            let next = stages[at].policy.succeed(&mut insides[at]);
             if next != Next::Done {
                 return pass.stop_at(at, next);
             }
@@ -482,7 +375,7 @@ impl Policy for Stages {
     fn abandon(&self, pass: &mut StackPass, why: Abandoned) {
         self.abandon_cut(pass, Abandoned::TimedOut);
         for at in (0..usize::from(pass.depth)).rev() {
-            self.0.stages[at].policy.abandon(pass.at(at), why);
+            self.0.stages[at].policy.abandon(&mut pass.stages[at], why);
         }
         pass.depth = 0;
     }

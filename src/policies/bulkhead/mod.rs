@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config.rs` | settings, and which are refused |
 //! | `slots.rs` | the slots and the queue for them |
+//! | `pass.rs` | what a call holds of it |
 //! | `meter.rs` | what it counts for whoever exports it |
 //! | `step.rs` | the bulkhead as a step machine around a call |
 
@@ -11,12 +12,13 @@ mod config;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 pub(crate) mod meter;
+mod pass;
 mod slots;
 mod step;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use self::{config::BulkheadConfig, step::BulkheadPass};
+pub use self::{config::BulkheadConfig, pass::BulkheadPass};
 use self::{config::check_limit, meter::BulkheadMeter, slots::Slots};
 use crate::{
     policies::per_key::{PerKey, is_only_handle, keyed_name},

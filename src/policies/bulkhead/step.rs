@@ -1,13 +1,16 @@
 //! The bulkhead as a step machine around a call.
 
 use std::{
-    fmt,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use super::{Bulkhead, slots::Arrival};
+use super::{
+    Bulkhead,
+    pass::{BulkheadPass, Phase},
+    slots::Arrival,
+};
 use crate::{
     policies::step::{Ask, Expired, Next, Policy, Refuser, Step},
     vocabulary::{
@@ -19,53 +22,6 @@ use crate::{
         sync::Ordering,
     },
 };
-
-/// What a call holds of a bulkhead.
-///
-/// One word, written at once: it is moved with the call, and a load that spans two stores which were just made waits until
-/// both have left the processor. What is known of a call that waits is kept in the queue.
-#[derive(Default)]
-pub struct BulkheadPass(u64);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// The call is not inside.
-    Out,
-    /// It has a slot.
-    Inside,
-    /// It waits, under this ticket.
-    Queued(u32),
-}
-
-impl BulkheadPass {
-    const OUT: Self = Self(0);
-    const INSIDE: Self = Self(1);
-    const QUEUED: u64 = 2;
-
-    const fn queued(ticket: u32) -> Self {
-        Self((ticket as u64) << 32 | Self::QUEUED)
-    }
-
-    #[inline(always)]
-    const fn is_inside(&self) -> bool {
-        self.0 == Self::INSIDE.0
-    }
-
-    #[allow(clippy::cast_possible_truncation, reason = "the ticket is the upper half")]
-    const fn phase(&self) -> Phase {
-        match self.0 {
-            0 => Phase::Out,
-            1 => Phase::Inside,
-            queued => Phase::Queued((queued >> 32) as u32),
-        }
-    }
-}
-
-impl fmt::Debug for BulkheadPass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BulkheadPass").field(&self.phase()).finish()
-    }
-}
 
 impl Policy for Bulkhead {
     type Pass = BulkheadPass;

@@ -20,6 +20,7 @@ mod gate;
 mod loom;
 mod machine;
 pub(crate) mod meter;
+mod pass;
 mod permit;
 mod probes;
 #[cfg(feature = "config")]
@@ -46,9 +47,9 @@ use self::{
 pub use self::{
     config::{CircuitBreakerConfig, HalfOpenConfig, OpenConfig, SlowCallConfig, StayEnd, WindowConfig},
     detail::{CircuitBreakerDetail, CircuitBreakerThresholds, WindowCell, WindowPicture},
+    pass::CircuitBreakerPass,
     permit::Permit,
     snapshot::CircuitBreakerSnapshot,
-    step::CircuitBreakerPass,
 };
 use crate::{
     policies::per_key::{PerKey, is_only_handle, keyed_name},

@@ -16,6 +16,7 @@ mod fresh;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 pub(crate) mod meter;
+mod pass;
 #[cfg(feature = "config")]
 mod shape;
 mod step;
@@ -25,7 +26,7 @@ use std::{fmt, sync::Arc};
 pub use self::{
     budget::{RetryBudget, RetryBudgetConfig, RetryBudgetSnapshot},
     config::{BudgetChoice, RetryConfig},
-    step::RetryPass,
+    pass::RetryPass,
 };
 use self::{config::Settings, meter::RetryMeter};
 use crate::{

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{BUDGETED, Retry, TIMED, config::Settings, settings_number};
+use super::{
+    BUDGETED, Retry, TIMED,
+    config::Settings,
+    pass::{Phase, RetryPass, UNLIMITED, UNSEEN},
+    settings_number,
+};
 use crate::{
     policies::step::{Ask, Expired, Next, Policy, Step},
     vocabulary::{
@@ -13,44 +18,6 @@ use crate::{
         sync::Ordering,
     },
 };
-
-/// What a call holds of a retry.
-#[derive(Debug, Default)]
-pub struct RetryPass {
-    phase: Phase,
-    /// The attempt that is under way, from 1.
-    attempt: u16,
-    /// The number of the settings that the call began with.
-    settings: u16,
-    /// The wait before this attempt, which decorrelated backoff grows from, as a share of the longest wait:
-    /// `u16::MAX` is all of it.
-    previous: u16,
-    /// Whether the budget paid for this attempt.
-    paid: bool,
-    /// When the call was first seen to take time; [`UNSEEN`] before that, and [`UNLIMITED`] where it may take any.
-    began: u64,
-    /// When the next attempt begins, while it waits.
-    wait_end: u64,
-}
-
-/// For [`RetryPass::began`]: the settings do not limit the time.
-const UNLIMITED: u64 = u64::MAX;
-
-/// For [`RetryPass::began`]: the call took no time so far.
-const UNSEEN: u64 = u64::MAX - 1;
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    /// The call is not inside.
-    #[default]
-    Out,
-    /// An attempt is under way.
-    Running,
-    /// The next attempt waits for its time.
-    Waiting,
-    /// Its time has come; the service may still have to become ready.
-    Due,
-}
 
 impl Policy for Retry {
     type Pass = RetryPass;
@@ -68,10 +35,8 @@ impl Policy for Retry {
     #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
         let newest = self.0.newest.load(Ordering::Acquire);
-        pass.phase = Phase::Running;
-        pass.attempt = 1;
-        pass.settings = settings_number(newest);
-        pass.began = if newest & TIMED == 0 { UNLIMITED } else { UNSEEN };
+        let began = if newest & TIMED == 0 { UNLIMITED } else { UNSEEN };
+        *pass = RetryPass::first(settings_number(newest), began);
         if newest & BUDGETED != 0 {
             self.0.budget.deposit();
         }
@@ -79,13 +44,13 @@ impl Policy for Retry {
     }
 
     fn resume(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
-        pass.phase = Phase::Running;
-        pass.attempt = pass.attempt.saturating_add(1);
+        pass.enter(Phase::Running);
+        pass.next_attempt();
         Step::Call
     }
 
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
-        match pass.phase {
+        match pass.phase() {
             Phase::Out | Phase::Due => None,
             Phase::Running => {
                 if pass.began == UNSEEN {
@@ -98,8 +63,8 @@ impl Policy for Retry {
     }
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
-        if pass.phase == Phase::Waiting && now.as_nanos() >= pass.wait_end {
-            pass.phase = Phase::Due;
+        if pass.phase() == Phase::Waiting && now.as_nanos() >= pass.wait_end {
+            pass.enter(Phase::Due);
             Expired::Resume
         } else {
             Expired::NotYet
@@ -107,19 +72,19 @@ impl Policy for Retry {
     }
 
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
-        if pass.phase != Phase::Running {
+        if pass.phase() != Phase::Running {
             return self.leave_unmade(pass);
         }
-        if std::mem::take(&mut pass.paid) && is_refusal(outcome) {
+        if pass.pay(false) && is_refusal(outcome) {
             // The attempt did not reach the service, so nobody has to pay for it.
             self.0.budget.give_back();
         }
         if outcome.advice() == Advice::Stop {
-            pass.phase = Phase::Out;
+            pass.enter(Phase::Out);
             if let Some(meter) = self.0.meter.get() {
-                meter.count(outcome.verdict(), pass.attempt);
+                meter.count(outcome.verdict(), pass.attempt());
             }
-            if pass.attempt > 1 || outcome.verdict() == Verdict::Failure {
+            if pass.attempt() > 1 || outcome.verdict() == Verdict::Failure {
                 self.tell_final(pass, outcome.verdict());
             }
             return Next::Done;
@@ -129,8 +94,8 @@ impl Policy for Retry {
 
     #[inline(always)]
     fn succeed(&self, pass: &mut Self::Pass) -> Next {
-        if pass.phase == Phase::Running && pass.attempt == 1 {
-            pass.phase = Phase::Out;
+        if pass.phase() == Phase::Running && pass.attempt() == 1 {
+            pass.enter(Phase::Out);
             if let Some(meter) = self.0.meter.get() {
                 meter.succeeded[0].add();
             }
@@ -140,18 +105,18 @@ impl Policy for Retry {
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
-        if pass.phase != Phase::Out {
+        if pass.phase() != Phase::Out {
             self.return_unmade(pass);
-            pass.phase = Phase::Out;
+            pass.enter(Phase::Out);
             if let Some(meter) = self.0.meter.get() {
-                meter.count_dropped(pass.attempt);
+                meter.count_dropped(pass.attempt());
             }
             self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
         }
     }
 
     fn attempts(&self, pass: &Self::Pass) -> u32 {
-        u32::from(pass.attempt)
+        u32::from(pass.attempt())
     }
 }
 
@@ -160,7 +125,7 @@ impl Retry {
     /// others were made before it.
     #[cold]
     fn tell_final(&self, pass: &RetryPass, verdict: Verdict) {
-        let attempts = u32::from(pass.attempt);
+        let attempts = u32::from(pass.attempt());
         self.tell(|| match verdict {
             Verdict::Success => What::Recovered { attempts },
             Verdict::Failure | Verdict::Ignored => What::GaveUp {
@@ -174,34 +139,34 @@ impl Retry {
     #[cold]
     fn leave_unmade(&self, pass: &mut RetryPass) -> Next {
         self.return_unmade(pass);
-        let why = match std::mem::take(&mut pass.phase) {
+        let why = match pass.enter(Phase::Out) {
             Phase::Out | Phase::Running => return Next::Done,
             // The request could not be made again after all.
             Phase::Waiting => GaveUp::NotRepeatable,
             Phase::Due => GaveUp::NotReady,
         };
-        let attempts = u32::from(pass.attempt);
+        let attempts = u32::from(pass.attempt());
         self.tell(|| What::GaveUp { attempts, why });
         Next::Done
     }
 
     /// Returns to the budget what it paid for an attempt that is not made.
     fn return_unmade(&self, pass: &mut RetryPass) {
-        if matches!(pass.phase, Phase::Waiting | Phase::Due) && std::mem::take(&mut pass.paid) {
+        if matches!(pass.phase(), Phase::Waiting | Phase::Due) && pass.pay(false) {
             self.0.budget.give_back();
         }
     }
 
     #[cold]
     fn leave_failed(&self, pass: &mut RetryPass, outcome: &Outcome<'_>) -> Next {
-        let settings = self.settings(pass.settings);
+        let settings = self.settings(pass.settings());
         let mut now = Now::of(&self.0.clock);
-        let attempt = u32::from(pass.attempt);
+        let attempt = u32::from(pass.attempt());
         match self.plan(&settings, pass, outcome, &mut now) {
             Ok(wait) => {
-                pass.phase = Phase::Waiting;
+                pass.enter(Phase::Waiting);
                 pass.wait_end = now.get().after(wait).as_nanos();
-                pass.previous = settings.backoff.share_of_longest(wait);
+                pass.set_previous(settings.backoff.share_of_longest(wait));
                 if let Some(meter) = self.0.meter.get() {
                     meter.retries.add();
                 }
@@ -209,9 +174,9 @@ impl Retry {
                 Next::Again
             }
             Err(why) => {
-                pass.phase = Phase::Out;
+                pass.enter(Phase::Out);
                 if let Some(meter) = self.0.meter.get() {
-                    meter.count(outcome.verdict(), pass.attempt);
+                    meter.count(outcome.verdict(), pass.attempt());
                     meter.count_gave_up(why);
                 }
                 self.tell_call(EventKind::GaveUp, || What::GaveUp {
@@ -231,7 +196,7 @@ impl Retry {
         outcome: &Outcome<'_>,
         now: &mut Now<'_>,
     ) -> Result<Duration, GaveUp> {
-        let attempt = u32::from(pass.attempt);
+        let attempt = u32::from(pass.attempt());
         if attempt >= settings.max_attempts {
             return Err(GaveUp::Attempts);
         }
@@ -247,7 +212,7 @@ impl Retry {
                 wait
             }
             Advice::Retry | Advice::Stop => {
-                let previous = settings.backoff.of_longest(pass.previous);
+                let previous = settings.backoff.of_longest(pass.previous());
                 settings
                     .backoff
                     .wait(attempt, previous, outcome, settings.jitter, &settings.random)
@@ -263,11 +228,11 @@ impl Retry {
             }
         }
         // A refusal cost the service nothing, so that retrying one costs the budget nothing.
-        pass.paid = settings.budgeted && !is_refusal(outcome);
-        if pass.paid && !self.0.budget.withdraw() {
-            pass.paid = false;
+        let pays = settings.budgeted && !is_refusal(outcome);
+        if pays && !self.0.budget.withdraw() {
             return Err(GaveUp::Budget);
         }
+        pass.pay(pays);
         Ok(wait)
     }
 }

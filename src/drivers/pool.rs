@@ -1,0 +1,39 @@
+//! Memory that a thread's calls use one after the other.
+//!
+//! A call is moved before it is first polled, out of each service around it and into its task: what is large about it
+//! costs a copy each time, and the processor waits for it, as what was just written in parts is read as a whole. So it
+//! stands in memory of its own. Where a call ends, that goes to the thread's next one, so that none is allocated.
+
+use std::{cell::RefCell, thread::LocalKey};
+
+/// So many pieces are kept by a thread, and no more: what was allocated for a burst of calls goes with it.
+const KEPT: usize = 64;
+
+/// Pieces of memory that no call uses. A thread has one for each kind.
+pub(crate) struct Pool<T>(RefCell<Vec<T>>);
+
+impl<T> Pool<T> {
+    pub(crate) const fn new() -> Self {
+        Self(RefCell::new(Vec::new()))
+    }
+}
+
+/// One that a call before has used, with what is left in it. None where there is none, or the thread is about to end.
+#[inline]
+pub(crate) fn take<T>(pool: &'static LocalKey<Pool<T>>) -> Option<T> {
+    pool.try_with(|Pool(pieces)| pieces.borrow_mut().pop())
+        .ok()
+        .flatten()
+}
+
+/// Keeps it for another call.
+#[inline]
+pub(crate) fn give_back<T>(pool: &'static LocalKey<Pool<T>>, piece: T) {
+    // Without the pool, or with a full one, it is dropped.
+    let _ = pool.try_with(|Pool(pieces)| {
+        let mut pieces = pieces.borrow_mut();
+        if pieces.len() < KEPT {
+            pieces.push(piece);
+        }
+    });
+}
