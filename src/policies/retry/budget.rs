@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::fresh::{Fresh, Full};
+use super::fresh::{Fresh, Full, Last};
 use crate::vocabulary::{
     clock::{Clock, Timestamp, nanos},
     rate::{Millionths, Rate},
@@ -160,6 +160,7 @@ struct Ledger {
     buckets: [Bucket; BUCKETS],
     /// The number of the newest bucket: its start divided by its length.
     newest: u64,
+    last: Option<Last>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -212,6 +213,14 @@ impl RetryBudget {
             self.0.fresh.take(full)
         };
         ledger.advance(now);
+        let last = Last::here(now);
+        if ledger
+            .last
+            .replace(last)
+            .is_some_and(|before| last.follows(before))
+        {
+            self.0.fresh.part();
+        }
     }
 
     /// Takes one retry out of the budget; false when it is spent.
@@ -296,6 +305,7 @@ impl Ledger {
             terms,
             buckets: [Bucket::default(); BUCKETS],
             newest,
+            last: None,
         }
     }
 
@@ -545,15 +555,28 @@ mod tests {
         }
     }
 
+    /// Where a manual clock stands still, all threads come at the same moment.
     #[test]
-    fn calls_of_many_threads_are_counted_once_each() {
-        let (budget, _) = budget(RetryBudgetConfig::new());
+    fn calls_of_many_threads_are_counted_once_each_in_stripes_where_they_meet() {
+        let (budget, hand) = budget(RetryBudgetConfig::new());
+        let in_turn = |calls: u64| {
+            for _ in 0..4 {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| deposit(&budget, calls));
+                });
+                hand.advance(Duration::from_millis(1));
+            }
+        };
+        in_turn(2 * BATCH);
+        assert!(!budget.0.fresh.is_parted(), "nobody was in anybody's way");
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| deposit(&budget, 10_000));
             }
         });
-        assert_eq!(budget.snapshot().calls, 40_000);
+        assert!(budget.0.fresh.is_parted());
+        in_turn(100);
+        assert_eq!(budget.snapshot().calls, 4 * (2 * BATCH + 10_000 + 100));
     }
 
     #[test]

@@ -5,27 +5,30 @@ use std::sync::OnceLock;
 use std::{
     cell::Cell,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
 };
 
-use crate::vocabulary::sync::{AtomicU64, Ordering};
+use crate::vocabulary::{
+    clock::Timestamp,
+    sync::{AtomicU64, Ordering},
+};
 
 /// Counts up from many threads, and is emptied into the ledger now and then.
 ///
-/// One count serves until two threads want it at the same moment. From then on each thread counts in a stripe that
-/// hardly any other one writes to: a cache line that two processors write to in turn costs each of them more than the
-/// rest of a call.
+/// One count serves until threads get into each other's way. From then on each counts in a stripe that hardly any other
+/// one writes to: a cache line that two processors write to in turn costs each of them more than the rest of a call.
 #[derive(Debug, Default)]
 pub(super) struct Fresh {
     all: AtomicU64,
     stripes: OnceLock<Stripes>,
 }
 
-pub(super) type Stripes = Box<[Stripe; STRIPES]>;
+type Stripes = Box<[Stripe; STRIPES]>;
 
 /// Alone on its cache lines, of which processors fetch two at a time.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Stripe(AtomicU64);
+struct Stripe(AtomicU64);
 
 const STRIPES: usize = if cfg!(buttress_loom) { 1 } else { 8 };
 
@@ -36,44 +39,27 @@ pub(super) const BATCH: u64 = 16;
 pub(super) const STRIPE_BATCH: u64 = 64;
 
 /// Where a call was counted that makes a batch full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Full(Option<usize>);
 
 impl Fresh {
     /// Counts a call. `Some` when it makes a batch full.
     #[inline]
     pub(super) fn add(&self) -> Option<Full> {
-        match self.stripes.get() {
-            None => self.add_to_all(),
-            Some(stripes) => Self::add_to_mine(stripes),
-        }
-    }
-
-    #[inline]
-    fn add_to_all(&self) -> Option<Full> {
-        let calls = self.all.load(Ordering::Relaxed);
-        let counted = self
-            .all
-            .compare_exchange(calls, calls + 1, Ordering::Relaxed, Ordering::Relaxed);
-        match counted {
-            Ok(_) => (calls + 1).is_multiple_of(BATCH).then_some(Full(None)),
-            // Another thread was here at the same moment.
-            Err(_) => Self::add_to_mine(self.part()),
-        }
+        let Some(stripes) = self.stripes.get() else {
+            let calls = self.all.fetch_add(1, Ordering::Relaxed) + 1;
+            return calls.is_multiple_of(BATCH).then_some(Full(None));
+        };
+        let mine = mine();
+        let calls = stripes[mine].0.fetch_add(1, Ordering::Relaxed) + 1;
+        calls.is_multiple_of(STRIPE_BATCH).then_some(Full(Some(mine)))
     }
 
     /// Counts in stripes from now on.
     #[cold]
     #[inline(never)]
-    pub(super) fn part(&self) -> &Stripes {
-        self.stripes.get_or_init(Box::default)
-    }
-
-    #[inline]
-    fn add_to_mine(stripes: &[Stripe; STRIPES]) -> Option<Full> {
-        let mine = mine();
-        let calls = stripes[mine].0.fetch_add(1, Ordering::Relaxed) + 1;
-        calls.is_multiple_of(STRIPE_BATCH).then_some(Full(Some(mine)))
+    pub(super) fn part(&self) {
+        self.stripes.get_or_init(Box::default);
     }
 
     /// Takes what was counted where a batch is full.
@@ -96,12 +82,44 @@ impl Fresh {
             .sum()
     }
 
+    /// Whether it counts in stripes.
+    #[cfg(all(test, not(buttress_loom)))]
+    pub(super) fn is_parted(&self) -> bool {
+        self.stripes.get().is_some()
+    }
+
     /// How many were counted.
     #[cfg(all(test, not(buttress_loom)))]
     pub(super) fn read(&self) -> u64 {
         let stripes = self.stripes.get().into_iter().flat_map(|stripes| stripes.iter());
         let counts = stripes.map(|stripe| &stripe.0).chain([&self.all]);
         counts.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Who last made a batch full, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    stripe: usize,
+    at: Timestamp,
+}
+
+/// Threads that take turns at batches, each no later than this after the one before, get into each other's way: they
+/// make a million calls per second.
+const HASTE: Duration = Duration::from_micros(BATCH);
+
+impl Last {
+    /// This thread, at `now`.
+    pub(super) fn here(now: Timestamp) -> Self {
+        Self {
+            stripe: mine(),
+            at: now,
+        }
+    }
+
+    /// Whether it is another thread than the one before, a moment later.
+    pub(super) fn follows(self, before: Self) -> bool {
+        self.stripe != before.stripe && self.at.since(before.at) < HASTE
     }
 }
 
