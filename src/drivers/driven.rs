@@ -458,8 +458,9 @@ fn poll_expired<P: Policy, T: Timer>(
     loop {
         if *progress != Progress::Pended {
             *progress = Progress::Pended;
-            let deadline = policy.pended(pass, &mut Now::of(policy.clock()));
-            timer.arm(deadline.map(|deadline| policy.clock().timer(deadline)));
+            let mut now = Now::of(policy.clock());
+            let deadline = policy.pended(pass, &mut now);
+            timer.arm(deadline.map(|deadline| now.timer(deadline)));
         }
         ready!(timer.poll(cx));
         *progress = Progress::Fresh;
