@@ -11,6 +11,7 @@ use super::{
     pass::{Frame, StackPass},
     stage::{AnyPass, AnyPolicy, Entry, Stage},
     succession::{Succeeds, Succession},
+    which::Which,
 };
 use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
@@ -39,8 +40,12 @@ struct List {
     clock: Clock,
     /// Whether no stage sees outcomes by rules of its own.
     is_plain: bool,
-    /// Which stages limit what they guard, as bits counted from the outermost.
-    limiting: u32,
+    /// Which stages may refuse a call that comes.
+    refusing: Which,
+    /// Which count attempts.
+    counting: Which,
+    /// Which limit what they guard.
+    limiting: Which,
     /// Whether another list may take the place of this one.
     reloads: bool,
     succession: Succession<List>,
@@ -72,15 +77,16 @@ impl Stages {
             .find(|stage| stage.looks_at_the_time())
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
         let is_plain = stages.iter().all(|stage| stage.rules.is_none());
-        let limiting = stages
-            .iter()
-            .rev()
-            .fold(0, |bits, stage| bits << 1 | u32::from(stage.policy.limits()));
+        let refusing = Which::of(&stages, |stage| stage.policy.refuses());
+        let counting = Which::of(&stages, |stage| stage.policy.kind() == PolicyKind::Retry);
+        let limiting = Which::of(&stages, |stage| stage.policy.limits());
         Self(Arc::new(List {
             stages: stages.into(),
             name,
             clock,
             is_plain,
+            refusing,
+            counting,
             limiting,
             reloads,
             succession: Succession::default(),
@@ -164,12 +170,10 @@ impl Stages {
     }
 
     /// The first stage from there inward that would refuse.
+    #[inline(always)]
     fn first_refuser(&self, from: usize, may_wait: bool) -> Option<Refuser> {
-        let stages = self.0.stages.iter().enumerate().skip(from);
-        let at = stages
-            .filter(|(_, stage)| stage.policy.would_refuse(may_wait))
-            .map(|(at, _)| at)
-            .next()?;
+        let mut stages = self.0.refusing.within(from..self.0.stages.len());
+        let at = stages.find(|at| self.0.stages[*at].policy.would_refuse(may_wait))?;
         u8::try_from(at).ok().map(Refuser)
     }
 
@@ -195,9 +199,10 @@ impl Stages {
     }
 
     /// Attempts of the outermost retry among these stages.
+    #[inline]
     fn attempts_of(&self, from: usize, to: usize, frame: &Frame) -> u32 {
-        let stages = self.0.stages.iter().zip(&*frame.stages).take(to);
-        let mut attempts = stages.skip(from).map(|(stage, pass)| stage.policy.attempts(pass));
+        let counting = self.0.counting.within(from..to);
+        let mut attempts = counting.map(|at| self.0.stages[at].policy.attempts(&frame.stages[at]));
         attempts.find(|attempts| *attempts > 0).unwrap_or(0)
     }
 
@@ -302,15 +307,10 @@ impl Policy for Stages {
         let Some(frame) = pass.frame() else {
             return InForce::NONE;
         };
-        let (mut limits, mut limiting) = (InForce::NONE, self.0.limiting);
-        while limiting != 0 {
-            let at = limiting.trailing_zeros() as usize;
-            limiting &= limiting - 1;
-            if at < frame.depth {
-                limits = limits.and(self.0.stages[at].policy.in_force(&frame.stages[at]));
-            }
-        }
-        limits
+        let limiting = self.0.limiting.within(0..frame.depth);
+        limiting.fold(InForce::NONE, |limits, at| {
+            limits.and(self.0.stages[at].policy.in_force(&frame.stages[at]))
+        })
     }
 
     /// The innermost first, as nested futures would: what it makes of its deadline may yet meet the outer one.
