@@ -30,7 +30,7 @@ type ResultOf<A> = Result<<A as Attempts>::Response, <A as Attempts>::Error>;
 type PassOf<A> = <<A as Guarded>::Policy as Policy>::Pass;
 type CallingTimer<A> = <<A as Guarded>::Policy as Timed>::Calling;
 type BetweenOf<A> = Pin<Box<Between<<A as Attempts>::Next, BetweenTimer<A>>>>;
-type StageOf<A> = Stage<<A as Attempts>::Future, <A as Attempts>::Answering, BetweenOf<A>>;
+type AsideOf<A> = Aside<<A as Attempts>::Answering, BetweenOf<A>>;
 type BetweenTimer<A> = <<A as Guarded>::Policy as Timed>::Between;
 type ProjectionOf<'a, A> =
     DrivenProjection<'a, A, <A as Attempts>::Future, <A as Attempts>::Answering, <A as Attempts>::Next>;
@@ -55,8 +55,11 @@ pin_project! {
     #[project = DrivenProjection]
     #[must_use = "futures do nothing unless polled"]
     pub struct Driven<A: Guarded, F, G, N> {
+        // The attempt that is under way.
         #[pin]
-        stage: Stage<F, G, Pin<Box<Between<N, BetweenTimer<A>>>>>,
+        attempt: Option<F>,
+        // What the call does where none is.
+        aside: Aside<G, Pin<Box<Between<N, BetweenTimer<A>>>>>,
         timer: CallingTimer<A>,
         pass: PassOf<A>,
         attempts: A,
@@ -75,23 +78,23 @@ pin_project! {
     }
 }
 
-pin_project! {
-    #[project = StageProjection]
-    enum Stage<F, G, B> {
-        // The attempt is under way.
-        Calling { #[pin] future: F },
-        // The next attempt waits to be made. It is boxed, so that the calls which need not wait are smaller.
-        Between { between: B },
-        // A fallback makes its answer.
-        Answering { #[pin] future: G },
-        // The call was refused before anything of it began.
-        Refused { refusal: Refusal },
-    }
+/// What a call does beside making an attempt. It is boxed, so that the calls which do nothing of the kind are smaller; and
+/// it stands beside the attempt and not in its place, so that an attempt, which is there when the call is made, is put
+/// into its place without a stop elsewhere.
+pub(crate) enum Aside<G, B> {
+    /// Nothing.
+    Nothing,
+    /// The next attempt waits to be made.
+    Between(B),
+    /// A fallback makes its answer.
+    Answering(Pin<Box<G>>),
+    /// The call was refused before anything of it began.
+    Refused(Refusal),
 }
 
 pin_project! {
     #[project = BetweenProjection]
-    struct Between<N, T> {
+    pub(crate) struct Between<N, T> {
         next: N,
         wait: Wait,
         // None where the call has one anyway.
@@ -134,11 +137,13 @@ enum Wait {
 }
 
 impl<A: Attempts> DrivenBy<A> {
+    /// A call that has entered its policy: its first attempt was made, or `aside` says what it does instead.
     #[inline(always)]
-    fn new(attempts: A, pass: PassOf<A>, stage: StageOf<A>) -> Self {
+    pub(crate) fn new(attempts: A, pass: PassOf<A>, attempt: Option<A::Future>, aside: AsideOf<A>) -> Self {
         let timer = CallingTimer::<A>::default();
         Self {
-            stage,
+            attempt,
+            aside,
             timer,
             pass,
             attempts,
@@ -147,44 +152,31 @@ impl<A: Attempts> DrivenBy<A> {
         }
     }
 
-    /// A call whose first attempt was made.
-    #[inline(always)]
-    pub(crate) fn calling(attempts: A, pass: PassOf<A>, future: A::Future) -> Self {
-        Self::new(attempts, pass, Stage::Calling { future })
-    }
-
-    /// A call that waits in a queue for its first attempt.
-    #[cold]
-    pub(crate) fn queued(attempts: A, pass: PassOf<A>, next: A::Next) -> Self {
-        Self::new(attempts, pass, Self::between(next, Wait::Slot))
-    }
-
     /// A call of which nothing has begun: its policy is entered at the first poll.
     pub(crate) fn unentered(attempts: A, next: A::Next) -> Self {
-        Self::new(
-            attempts,
-            PassOf::<A>::default(),
-            Self::between(next, Wait::ReadyToEnter),
-        )
+        let aside = Aside::between(next, Wait::ReadyToEnter);
+        Self::new(attempts, PassOf::<A>::default(), None, aside)
+    }
+}
+
+impl<G, N, T: Timer> Aside<G, Pin<Box<Between<N, T>>>> {
+    fn between(next: N, wait: Wait) -> Self {
+        let timer = T::default();
+        Self::Between(Box::pin(Between { next, wait, timer }))
     }
 
-    /// A call that was refused.
+    /// Waits in a queue for the first attempt.
     #[cold]
-    pub(crate) fn refused(attempts: A, pass: PassOf<A>, rejected: Rejected) -> Self {
-        Self::new(
-            attempts,
-            pass,
-            Stage::Refused {
-                refusal: Refusal::of(rejected),
-            },
-        )
+    #[inline(never)]
+    pub(crate) fn queued(next: N) -> Self {
+        Self::between(next, Wait::Slot)
     }
 
-    fn between(next: A::Next, wait: Wait) -> StageOf<A> {
-        let timer = BetweenTimer::<A>::default();
-        Stage::Between {
-            between: Box::pin(Between { next, wait, timer }),
-        }
+    /// Is refused.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refused(rejected: Rejected) -> Self {
+        Self::Refused(Refusal::of(rejected))
     }
 }
 
@@ -217,12 +209,12 @@ impl<A: Attempts> DrivenBy<A> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<A::Given, A::Error>> {
         let this = self.as_mut().project();
-        let StageProjection::Calling { future } = this.stage.project() else {
-            return self.poll_on(cx, Polled::Between);
+        let Some(attempt) = this.attempt.as_pin_mut() else {
+            return self.poll_on(cx, Polled::Aside);
         };
         *this.running = Running::Yes;
         let limited = LIMITED.then(|| in_force::under(this.attempts.policy(), this.pass));
-        let polled = future.poll(cx);
+        let polled = attempt.poll(cx);
         drop(limited);
         *this.running = Running::No;
         let judges = A::Policy::JUDGES || A::DEFERS;
@@ -244,10 +236,10 @@ impl<A: Attempts> DrivenBy<A> {
     }
 }
 
-/// What a look at the stage has found.
+/// What a look at the attempt has found.
 enum Polled<R> {
-    /// Nothing yet: the stage is another than the attempt.
-    Between,
+    /// Nothing yet: none is under way.
+    Aside,
     /// It is pending.
     Pending,
     /// A result is there.
@@ -265,7 +257,7 @@ impl<A: Attempts> DrivenBy<A> {
     ) -> Poll<Result<A::Given, A::Error>> {
         loop {
             let given = match polled {
-                Polled::Between => None,
+                Polled::Aside => None,
                 Polled::Pending => match ready!(self.as_mut().poll_deadline(cx)) {
                     Some(result) => leave(self.as_mut().project(), result, true),
                     None => None,
@@ -276,47 +268,45 @@ impl<A: Attempts> DrivenBy<A> {
             if let Some(given) = given {
                 return Poll::Ready(given);
             }
-            polled = self.as_mut().poll_stage(cx);
+            polled = self.as_mut().poll_again(cx);
         }
     }
 
-    fn poll_stage(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<ResultOf<A>> {
+    fn poll_again(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<ResultOf<A>> {
         let this = self.as_mut().project();
-        let polled = match this.stage.project() {
-            StageProjection::Calling { future } => {
+        let polled = match this.attempt.as_pin_mut() {
+            Some(attempt) => {
                 *this.running = Running::Yes;
                 let limited = in_force::under(this.attempts.policy(), this.pass);
-                let polled = future.poll(cx);
+                let polled = attempt.poll(cx);
                 drop(limited);
                 *this.running = Running::No;
                 polled.map(Some)
             }
-            _ => self.poll_between(cx),
+            None => self.poll_aside(cx),
         };
         match polled {
             Poll::Pending => Polled::Pending,
-            Poll::Ready(None) => Polled::Between,
+            Poll::Ready(None) => Polled::Aside,
             Poll::Ready(Some(result)) => Polled::Ready(result),
         }
     }
 
-    /// Everything that a call does but for the attempt itself. `Ready(None)` asks for another look at the stage.
-    fn poll_between(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
+    /// Everything that a call does but for the attempt itself. `Ready(None)` asks for another look.
+    fn poll_aside(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let this = self.as_mut().project();
         let attempts = this.attempts;
-        let step = match this.stage.project() {
-            StageProjection::Answering { future } => {
+        let step = match this.aside {
+            Aside::Answering(answer) => {
                 *this.running = Running::Yes;
                 let limited = in_force::under(attempts.policy(), this.pass);
-                let polled = future.poll(cx);
+                let polled = answer.as_mut().poll(cx);
                 drop(limited);
                 *this.running = Running::No;
                 return polled.map(Some);
             }
-            StageProjection::Refused { refusal } => {
-                Step::Refused(refusal.take().unwrap_or_else(|| not_ready(attempts)))
-            }
-            StageProjection::Between { between } => {
+            Aside::Refused(refusal) => Step::Refused(refusal.take().unwrap_or_else(|| not_ready(attempts))),
+            Aside::Between(between) => {
                 let BetweenProjection { next, wait, .. } = between.as_mut().project();
                 match wait {
                     Wait::Slot => {
@@ -354,7 +344,7 @@ impl<A: Attempts> DrivenBy<A> {
                     }
                 }
             }
-            StageProjection::Calling { .. } => return Poll::Pending,
+            Aside::Nothing => return Poll::Pending,
         };
         let rejected = match step {
             Step::Refused(rejected) => Some(rejected),
@@ -372,13 +362,16 @@ impl<A: Attempts> DrivenBy<A> {
     fn make(self: Pin<&mut Self>) -> Option<Rejected> {
         let mut this = self.project();
         *this.progress = Progress::Fresh;
-        if let StageProjection::Between { between } = this.stage.as_mut().project() {
+        if let Aside::Between(between) = this.aside {
             let BetweenProjection { next, .. } = between.as_mut().project();
             *this.running = Running::Yes;
             let made = this.attempts.make(next);
             *this.running = Running::No;
             match made {
-                Some(future) => this.stage.set(Stage::Calling { future }),
+                Some(attempt) => {
+                    *this.aside = Aside::Nothing;
+                    this.attempt.set(Some(attempt));
+                }
                 None => return Some(not_ready(&*this.attempts)),
             }
         }
@@ -389,7 +382,7 @@ impl<A: Attempts> DrivenBy<A> {
     fn queue(self: Pin<&mut Self>) {
         let this = self.project();
         *this.progress = Progress::Fresh;
-        if let StageProjection::Between { between } = this.stage.project() {
+        if let Aside::Between(between) = this.aside {
             let BetweenProjection { next, wait, .. } = between.as_mut().project();
             if *wait != Wait::Slot {
                 this.attempts.unready(next);
@@ -399,13 +392,13 @@ impl<A: Attempts> DrivenBy<A> {
     }
 
     /// Something is pending: waits for the policy's next deadline, and acts on it. `Ready(None)` asks for
-    /// another look at the stage.
+    /// another look.
     fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let mut this = self.project();
         let (policy, pass, progress) = (this.attempts.policy(), this.pass, this.progress);
         let expired = if CallingTimer::<A>::RUNS {
             ready!(poll_expired(policy, pass, progress, this.timer, cx))
-        } else if let StageProjection::Between { between } = this.stage.as_mut().project() {
+        } else if let Aside::Between(between) = this.aside {
             ready!(poll_expired(
                 policy,
                 pass,
@@ -418,15 +411,11 @@ impl<A: Attempts> DrivenBy<A> {
         };
         Poll::Ready(match expired {
             Expired::Refused(rejected) => {
-                dropping::by_timeout(|| {
-                    this.stage.set(Stage::Refused {
-                        refusal: Refusal::default(),
-                    })
-                });
+                dropping::by_timeout(|| end(this.attempt.as_mut(), this.aside));
                 Some(Err(this.attempts.reject(rejected)))
             }
             Expired::Resume | Expired::NotYet => {
-                if let StageProjection::Between { between } = this.stage.project() {
+                if let Aside::Between(between) = this.aside {
                     *between.as_mut().project().wait = Wait::ReadyToResume;
                 }
                 None
@@ -435,14 +424,18 @@ impl<A: Attempts> DrivenBy<A> {
     }
 }
 
+/// Drops what is pending.
+fn end<F, G, B>(mut attempt: Pin<&mut Option<F>>, aside: &mut Aside<G, B>) {
+    attempt.set(None);
+    *aside = Aside::Nothing;
+}
+
 /// The call is dropped before its caller has a result.
 #[cold]
 #[inline(never)]
 fn abandon<A: Guarded, F, G, N>(mut this: DrivenProjection<'_, A, F, G, N>) {
     // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
-    this.stage.set(Stage::Refused {
-        refusal: Refusal::default(),
-    });
+    end(this.attempt.as_mut(), this.aside);
     let why = dropping::cause(*this.running == Running::Yes);
     this.attempts.policy().abandon(this.pass, why);
 }
@@ -519,7 +512,8 @@ fn follow<A: Attempts>(
         }
         Next::Again => {
             if let Some(next) = this.attempts.prepare() {
-                this.stage.set(DrivenBy::<A>::between(next, Wait::Time));
+                this.attempt.set(None);
+                *this.aside = Aside::between(next, Wait::Time);
                 return None;
             }
             // It said that it could make another attempt, and cannot: what lies outside of the retry is left by the
@@ -530,9 +524,10 @@ fn follow<A: Attempts>(
             let hidden = policy.hidden_attempts(this.pass);
             note_attempts(this.attempts, &mut result, hidden);
             *this.running = Running::Yes;
-            let future = this.attempts.answer(result);
+            let answer = this.attempts.answer(result);
             *this.running = Running::No;
-            this.stage.set(Stage::Answering { future });
+            this.attempt.set(None);
+            *this.aside = Aside::Answering(Box::pin(answer));
             return None;
         }
     };

@@ -16,7 +16,7 @@ use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
         attempts::{AskAttempts, Guarding, NextCall, ServiceAttempts},
-        driven::DrivenBy,
+        driven::{Aside, DrivenBy},
         exchange::{Exchange, Plain},
         replay::{Once, Renew, Replay},
         timer::Timed,
@@ -293,16 +293,16 @@ where
     X: Exchange<Req, S::Response, S::Error>,
     A: Answer<X::Facts, S::Response, S::Error>,
 {
-    match step {
+    let (pass, attempt, aside) = match step {
         Step::Call => {
             let mut entered = Entered {
                 policy: &attempts.guarding.policy,
                 pass,
             };
-            let future = inner.call(request);
+            let attempt = inner.call(request);
             let pass = std::mem::take(&mut entered.pass);
             std::mem::forget(entered);
-            DrivenBy::calling(attempts, pass, future)
+            (pass, Some(attempt), Aside::Nothing)
         }
         Step::Queue => {
             let service = R::release(inner);
@@ -311,10 +311,11 @@ where
                 ready: false,
                 request: Some(request),
             };
-            DrivenBy::queued(attempts, pass, next)
+            (pass, None, Aside::queued(next))
         }
-        Step::Refused(rejected) => DrivenBy::refused(attempts, pass, rejected),
-    }
+        Step::Refused(rejected) => (pass, None, Aside::refused(rejected)),
+    };
+    DrivenBy::new(attempts, pass, attempt, aside)
 }
 
 /// The rejection of a call for which the service was not polled ready. It gives the pass as a value: one whose address

@@ -91,11 +91,18 @@ impl Timer for OneTimer {
 }
 
 impl Drop for OneTimer {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(mut place) = self.sleep.take() {
-            place.set(None);
-            pool::give_back(&PLACES, place);
+        if let Some(place) = self.sleep.take() {
+            give_back(place);
         }
     }
+}
+
+/// It takes a value: what has an address that is known here would be kept in memory by every call.
+#[cold]
+#[inline(never)]
+fn give_back(mut place: Place) {
+    place.set(None);
+    pool::give_back(&PLACES, place);
 }

@@ -38,6 +38,9 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// Whether `leave` looks at the outcome's verdict or advice; where not, none is judged.
     const JUDGES: bool;
 
+    /// Whether it may refuse a call that comes; see [`would_refuse`](Policy::would_refuse).
+    const REFUSES: bool = false;
+
     /// Whether it limits how long what it guards may take; see [`in_force`](Policy::in_force).
     const LIMITS: bool = false;
 

@@ -5,6 +5,7 @@ mod pass;
 mod stage;
 mod stages;
 mod succession;
+mod which;
 
 use std::{fmt, future::Future};
 

@@ -8,40 +8,73 @@ use crate::{
 };
 
 /// What a call holds of a stack.
+///
+/// A single word, as it is moved with the call: where it was written in parts, or is read together with a neighbour, the
+/// processor would wait for it.
 #[derive(Debug, Default)]
-pub struct StackPass {
+pub struct StackPass(Option<Box<Frame>>);
+
+/// What a call holds of the stages of a stack.
+#[derive(Debug)]
+pub(super) struct Frame {
     /// So many stages are entered, counted from the outside.
-    pub(super) depth: u16,
+    pub(super) depth: usize,
     /// So many were entered when a deadline cut the call off; those beyond `depth` are abandoned once what they guard
     /// is dropped. Zero otherwise.
-    pub(super) cut: u16,
+    pub(super) cut: usize,
     /// So many were entered when one of them answered in place of the result.
-    pub(super) hidden: u16,
-    /// Makes a whole word of these, because padding would be copied byte by byte.
-    _whole: u16,
-    /// At least as many as the stack has stages, once the call has begun to enter them. What stands beyond `depth` is
-    /// of calls before this one.
+    pub(super) hidden: usize,
+    /// At least as many as the stack has stages. What stands beyond `depth` is of calls before this one.
     pub(super) stages: Box<[AnyPass]>,
 }
 
 thread_local! {
-    static PASSES: Pool<Box<[AnyPass]>> = const { Pool::new() };
+    static FRAMES: Pool<Box<Frame>> = const { Pool::new() };
 }
 
+/// Stacks of one program mostly have no more stages than this, so that the frame of one serves another.
+const USUAL: usize = 6;
+
 impl StackPass {
-    /// Sees to it that so many stages can be entered.
+    /// The frame, for a stack of so many stages.
     #[inline]
-    pub(super) fn provide(&mut self, stages: usize) {
-        if self.stages.len() < stages {
-            self.stages = pool::take(&PASSES)
-                .filter(|passes| passes.len() >= stages)
-                .unwrap_or_else(|| allocate(stages));
-        }
+    pub(super) fn frame_for(&mut self, stages: usize) -> &mut Frame {
+        self.0.get_or_insert_with(|| {
+            pool::take(&FRAMES)
+                .filter(|frame| frame.stages.len() >= stages)
+                .unwrap_or_else(|| Frame::allocate(stages))
+        })
+    }
+
+    /// The frame, where stages were entered.
+    #[inline]
+    pub(super) fn frame(&self) -> Option<&Frame> {
+        self.0.as_deref()
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(super) fn frame_mut(&mut self) -> Option<&mut Frame> {
+        self.0.as_deref_mut()
+    }
+}
+
+impl Frame {
+    #[cold]
+    #[inline(never)]
+    fn allocate(stages: usize) -> Box<Self> {
+        let stages = (0..stages.max(USUAL)).map(|_| AnyPass::Out);
+        Box::new(Self {
+            depth: 0,
+            cut: 0,
+            hidden: 0,
+            stages: stages.collect(),
+        })
     }
 
     /// A stage did not let the call in.
     #[cold]
-    pub(super) fn stop_entering(&mut self, entered: u16, entry: Entry, refused: Option<Rejected>) -> Step {
+    pub(super) fn stop_entering(&mut self, entered: usize, entry: Entry, refused: Option<Rejected>) -> Step {
         if let (Entry::Refused, Some(rejected)) = (entry, refused) {
             self.depth = entered;
             return Step::Refused(rejected);
@@ -55,27 +88,30 @@ impl StackPass {
     #[cold]
     pub(super) fn stop_at(&mut self, at: usize, next: Next) -> Next {
         // Who asked for another attempt stays entered; who answers has left.
-        let depth = if next == Next::Again { at + 1 } else { at };
         self.hidden = self.depth;
-        self.depth = u16::try_from(depth).unwrap_or(u16::MAX);
+        self.depth = if next == Next::Again { at + 1 } else { at };
         next
     }
-}
 
-/// Stacks of one program are mostly of about this length, so that one's memory serves another.
-const USUAL: usize = 6;
-
-#[cold]
-#[inline(never)]
-fn allocate(stages: usize) -> Box<[AnyPass]> {
-    (0..stages.max(USUAL)).map(|_| AnyPass::Out).collect()
+    /// A deadline of the stage `at` cuts the call off.
+    #[cold]
+    pub(super) fn cut_at(&mut self, at: usize) {
+        self.cut = self.depth;
+        self.depth = at;
+    }
 }
 
 impl Drop for StackPass {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if !self.stages.is_empty() {
-            pool::give_back(&PASSES, std::mem::take(&mut self.stages));
+        if let Some(frame) = self.0.take() {
+            give_back(frame);
         }
     }
+}
+
+#[inline]
+fn give_back(mut frame: Box<Frame>) {
+    (frame.depth, frame.cut, frame.hidden) = (0, 0, 0);
+    pool::give_back(&FRAMES, frame);
 }

@@ -186,6 +186,11 @@ macro_rules! policies {
                 }
             }
 
+            /// Whether it may refuse a call that comes.
+            pub(super) fn refuses(&self) -> bool {
+                match self { $(Self::$kind(_) => <$kind as Policy>::REFUSES,)* }
+            }
+
             /// Whether it limits what it guards.
             pub(super) fn limits(&self) -> bool {
                 match self { $(Self::$kind(_) => <$kind as Policy>::LIMITS,)* }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use super::{
-    pass::StackPass,
+    pass::{Frame, StackPass},
     stage::{AnyPass, AnyPolicy, Entry, Stage},
     succession::{Succeeds, Succession},
+    which::Which,
 };
 use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
@@ -39,8 +40,12 @@ struct List {
     clock: Clock,
     /// Whether no stage sees outcomes by rules of its own.
     is_plain: bool,
-    /// Which stages limit what they guard, as bits counted from the outermost.
-    limiting: u32,
+    /// Which stages may refuse a call that comes.
+    refusing: Which,
+    /// Which count attempts.
+    counting: Which,
+    /// Which limit what they guard.
+    limiting: Which,
     /// Whether another list may take the place of this one.
     reloads: bool,
     succession: Succession<List>,
@@ -72,15 +77,16 @@ impl Stages {
             .find(|stage| stage.looks_at_the_time())
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
         let is_plain = stages.iter().all(|stage| stage.rules.is_none());
-        let limiting = stages
-            .iter()
-            .rev()
-            .fold(0, |bits, stage| bits << 1 | u32::from(stage.policy.limits()));
+        let refusing = Which::of(&stages, |stage| stage.policy.refuses());
+        let counting = Which::of(&stages, |stage| stage.policy.kind() == PolicyKind::Retry);
+        let limiting = Which::of(&stages, |stage| stage.policy.limits());
         Self(Arc::new(List {
             stages: stages.into(),
             name,
             clock,
             is_plain,
+            refusing,
+            counting,
             limiting,
             reloads,
             succession: Succession::default(),
@@ -129,63 +135,63 @@ impl Stages {
         self.0.stages.is_empty()
     }
 
-    /// Enters the stages from `pass.depth` inward.
+    /// Enters the stages from `frame.depth` inward.
     #[inline]
-    fn descend(&self, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        self.descend_to(self.0.stages.len(), pass, ask)
+    fn descend(&self, frame: &mut Frame, ask: &impl Ask) -> Step {
+        self.descend_to(self.0.stages.len(), frame, ask)
     }
 
     #[inline(always)]
-    fn descend_to(&self, target: usize, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        pass.provide(self.0.stages.len());
+    fn descend_to(&self, target: usize, frame: &mut Frame, ask: &impl Ask) -> Step {
         // Counted in a register: each stage would wait for the count of the one before.
-        let mut entered = pass.depth;
-        let inward = usize::from(pass.depth)..target;
-        for (stage, inside) in self.0.stages[inward.clone()].iter().zip(&mut pass.stages[inward]) {
+        let mut entered = frame.depth;
+        let inward = frame.depth..target;
+        for (stage, inside) in self.0.stages[inward.clone()]
+            .iter()
+            .zip(&mut frame.stages[inward])
+        {
             let mut refused = None;
             match stage.policy.enter(inside, ask, &mut refused) {
                 Entry::Inside => entered += 1,
-                entry => return pass.stop_entering(entered, entry, refused),
+                entry => return frame.stop_entering(entered, entry, refused),
             }
         }
-        pass.depth = entered;
+        frame.depth = entered;
         Step::Call
     }
 
-    /// Enters the stages inward from `pass.depth` up to the one that refuses, and refuses there, even where it
+    /// Enters the stages inward from `frame.depth` up to the one that refuses, and refuses there, even where it
     /// would not any more.
-    fn refuse_at(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        match self.descend_to(usize::from(by.0), pass, ask) {
+    fn refuse_at(&self, by: Refuser, frame: &mut Frame, ask: &impl Ask) -> Step {
+        match self.descend_to(usize::from(by.0), frame, ask) {
             Step::Call => self.0.stages[usize::from(by.0)].policy.refuse(ask),
             step => step,
         }
     }
 
     /// The first stage from there inward that would refuse.
+    #[inline(always)]
     fn first_refuser(&self, from: usize, may_wait: bool) -> Option<Refuser> {
-        let stages = self.0.stages.iter().enumerate().skip(from);
-        let at = stages
-            .filter(|(_, stage)| stage.policy.would_refuse(may_wait))
-            .map(|(at, _)| at)
-            .next()?;
+        let mut stages = self.0.refusing.within(from..self.0.stages.len());
+        let at = stages.find(|at| self.0.stages[*at].policy.would_refuse(may_wait))?;
         u8::try_from(at).ok().map(Refuser)
     }
 
     /// Abandons the stages that a deadline cut off.
     #[cold]
-    fn abandon_cut(&self, pass: &mut StackPass, why: Abandoned) {
-        for at in (usize::from(pass.depth)..usize::from(pass.cut)).rev() {
-            self.0.stages[at].policy.abandon(&mut pass.stages[at], why);
+    fn abandon_cut(&self, frame: &mut Frame, why: Abandoned) {
+        for at in (frame.depth..frame.cut).rev() {
+            self.0.stages[at].policy.abandon(&mut frame.stages[at], why);
         }
-        pass.cut = 0;
+        frame.cut = 0;
     }
 
     /// How long the timeouts around the stage `at` leave it.
     #[cold]
-    fn time_left(&self, pass: &mut StackPass, at: usize) -> Option<Duration> {
+    fn time_left(&self, frame: &mut Frame, at: usize) -> Option<Duration> {
         let outer = self.0.stages.iter().enumerate().take(at);
         outer
-            .filter_map(|(at, stage)| match (&stage.policy, &mut pass.stages[at]) {
+            .filter_map(|(at, stage)| match (&stage.policy, &mut frame.stages[at]) {
                 (AnyPolicy::Timeout(timeout), AnyPass::Timeout(pass)) => timeout.time_left(pass),
                 _ => None,
             })
@@ -193,16 +199,15 @@ impl Stages {
     }
 
     /// Attempts of the outermost retry among these stages.
-    fn attempts_of(&self, from: u16, to: u16, pass: &StackPass) -> u32 {
-        let stages = self.0.stages.iter().zip(&*pass.stages).take(usize::from(to));
-        let mut attempts = stages
-            .skip(usize::from(from))
-            .map(|(stage, pass)| stage.policy.attempts(pass));
+    #[inline]
+    fn attempts_of(&self, from: usize, to: usize, frame: &Frame) -> u32 {
+        let counting = self.0.counting.within(from..to);
+        let mut attempts = counting.map(|at| self.0.stages[at].policy.attempts(&frame.stages[at]));
         attempts.find(|attempts| *attempts > 0).unwrap_or(0)
     }
 
-    fn innermost(&self, pass: &StackPass) -> Option<(usize, &Stage)> {
-        let at = usize::from(pass.depth).checked_sub(1)?;
+    fn innermost(&self, frame: &Frame) -> Option<(usize, &Stage)> {
+        let at = frame.depth.checked_sub(1)?;
         Some((at, self.0.stages.get(at)?))
     }
 }
@@ -243,72 +248,82 @@ impl Policy for Stages {
     }
 
     fn refuse(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        self.refuse_at(by, pass, ask)
+        self.refuse_at(by, pass.frame_for(self.0.stages.len()), ask)
     }
 
     #[inline]
     fn enter(&self, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        self.descend(pass, ask)
+        self.descend(pass.frame_for(self.0.stages.len()), ask)
     }
 
     fn poll_queue(&self, pass: &mut StackPass, cx: &mut Context<'_>) -> Poll<()> {
-        match self.innermost(pass) {
-            Some((at, stage)) => stage.policy.poll_queue(&mut pass.stages[at], cx),
+        let Some(frame) = pass.frame_mut() else {
+            return Poll::Ready(());
+        };
+        match self.innermost(frame) {
+            Some((at, stage)) => stage.policy.poll_queue(&mut frame.stages[at], cx),
             None => Poll::Ready(()),
         }
     }
 
     fn resume(&self, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        let Some((at, stage)) = self.innermost(pass) else {
+        let Some(frame) = pass.frame_mut() else {
             return Step::Call;
         };
-        match stage.policy.resume(&mut pass.stages[at], ask) {
-            Step::Call => self.descend(pass, ask),
+        let Some((at, stage)) = self.innermost(frame) else {
+            return Step::Call;
+        };
+        match stage.policy.resume(&mut frame.stages[at], ask) {
+            Step::Call => self.descend(frame, ask),
             step => step,
         }
     }
 
     fn would_refuse_resumed(&self, pass: &StackPass, may_wait: bool) -> Option<Refuser> {
-        self.first_refuser(usize::from(pass.depth), may_wait)
+        self.first_refuser(pass.frame().map_or(0, |frame| frame.depth), may_wait)
     }
 
     fn refuse_resumed(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        if let Some((at, stage)) = self.innermost(pass) {
+        let frame = pass.frame_for(self.0.stages.len());
+        if let Some((at, stage)) = self.innermost(frame) {
             // The attempt has begun, and is what the refusal ends.
-            stage.policy.resume(&mut pass.stages[at], ask);
+            stage.policy.resume(&mut frame.stages[at], ask);
         }
-        self.refuse_at(by, pass, ask)
+        self.refuse_at(by, frame, ask)
     }
 
     fn pended(&self, pass: &mut StackPass, now: &mut Now<'_>) -> Option<Timestamp> {
-        let entered = self.0.stages.iter().enumerate().take(usize::from(pass.depth));
+        let Some(frame) = pass.frame_mut() else {
+            return None;
+        };
+        let entered = self.0.stages.iter().enumerate().take(frame.depth);
         entered
-            .filter_map(|(at, stage)| stage.policy.pended(&mut pass.stages[at], now))
+            .filter_map(|(at, stage)| stage.policy.pended(&mut frame.stages[at], now))
             .min()
     }
 
     #[inline]
     fn in_force(&self, pass: &StackPass) -> InForce {
-        let (mut limits, mut limiting) = (InForce::NONE, self.0.limiting);
-        while limiting != 0 {
-            let at = limiting.trailing_zeros() as usize;
-            limiting &= limiting - 1;
-            if let (Some(stage), Some(pass)) = (self.0.stages.get(at), pass.stages.get(at)) {
-                limits = limits.and(stage.policy.in_force(pass));
-            }
-        }
-        limits
+        let Some(frame) = pass.frame() else {
+            return InForce::NONE;
+        };
+        let limiting = self.0.limiting.within(0..frame.depth);
+        limiting.fold(InForce::NONE, |limits, at| {
+            limits.and(self.0.stages[at].policy.in_force(&frame.stages[at]))
+        })
     }
 
     /// The innermost first, as nested futures would: what it makes of its deadline may yet meet the outer one.
     fn expire(&self, pass: &mut StackPass, now: Timestamp) -> Expired {
-        for at in (0..usize::from(pass.depth)).rev() {
-            match self.0.stages[at].policy.expire(&mut pass.stages[at], now) {
+        let Some(frame) = pass.frame_mut() else {
+            return Expired::NotYet;
+        };
+        for at in (0..frame.depth).rev() {
+            match self.0.stages[at].policy.expire(&mut frame.stages[at], now) {
                 Expired::NotYet => {}
                 Expired::Resume => return Expired::Resume,
                 Expired::Refused(rejected) => {
-                    pass.cut = pass.depth;
-                    pass.depth = u16::try_from(at).unwrap_or(u16::MAX);
+                    frame.cut_at(at);
                     return Expired::Refused(rejected);
                 }
             }
@@ -318,21 +333,24 @@ impl Policy for Stages {
 
     #[inline]
     fn leave(&self, pass: &mut StackPass, outcome: &Outcome<'_>) -> Next {
-        if pass.cut > 0 {
-            self.abandon_cut(pass, Abandoned::TimedOut);
+        let Some(frame) = pass.frame_mut() else {
+            return Next::Done;
+        };
+        if frame.cut > 0 {
+            self.abandon_cut(frame, Abandoned::TimedOut);
         }
         let mut holds = false;
-        let entered = usize::from(pass.depth);
+        let entered = frame.depth;
         let mut at = entered;
         while at > 0 {
             at -= 1;
             let next = match outcome.advice() {
                 Advice::RetryAfter(_) => {
-                    let left = outcome.time_left().into_iter().chain(self.time_left(pass, at));
+                    let left = outcome.time_left().into_iter().chain(self.time_left(frame, at));
                     let timely = outcome.with_time_left(left.min());
-                    self.0.stages[at].leave(&mut pass.stages[at], &timely)
+                    self.0.stages[at].leave(&mut frame.stages[at], &timely)
                 }
-                Advice::Stop | Advice::Retry => self.0.stages[at].leave(&mut pass.stages[at], outcome),
+                Advice::Stop | Advice::Retry => self.0.stages[at].leave(&mut frame.stages[at], outcome),
             };
             match next {
                 Next::Done => {}
@@ -342,10 +360,10 @@ impl Policy for Stages {
                         // This response goes nowhere, so there is no body to wait for.
                         let now = outcome.with_deferred(false);
                         for inner in (at + 1..entered).rev() {
-                            self.0.stages[inner].leave(&mut pass.stages[inner], &now);
+                            self.0.stages[inner].leave(&mut frame.stages[inner], &now);
                         }
                     }
-                    return pass.stop_at(at, next);
+                    return frame.stop_at(at, next);
                 }
             }
         }
@@ -361,31 +379,39 @@ impl Policy for Stages {
 
     #[inline]
     fn succeed(&self, pass: &mut StackPass) -> Next {
-        let depth = usize::from(pass.depth);
-        let (stages, insides) = (&self.0.stages[..depth], &mut pass.stages[..depth]);
+        let Some(frame) = pass.frame_mut() else {
+            return Next::Done;
+        };
+        let depth = frame.depth;
+        let (stages, insides) = (&self.0.stages[..depth], &mut frame.stages[..depth]);
         for at in (0..depth).rev() {
             let next = stages[at].policy.succeed(&mut insides[at]);
             if next != Next::Done {
-                return pass.stop_at(at, next);
+                return frame.stop_at(at, next);
             }
         }
         Next::Done
     }
 
     fn abandon(&self, pass: &mut StackPass, why: Abandoned) {
-        self.abandon_cut(pass, Abandoned::TimedOut);
-        for at in (0..usize::from(pass.depth)).rev() {
-            self.0.stages[at].policy.abandon(&mut pass.stages[at], why);
+        let Some(frame) = pass.frame_mut() else {
+            return;
+        };
+        self.abandon_cut(frame, Abandoned::TimedOut);
+        for at in (0..frame.depth).rev() {
+            self.0.stages[at].policy.abandon(&mut frame.stages[at], why);
         }
-        pass.depth = 0;
+        frame.depth = 0;
     }
 
     fn attempts(&self, pass: &StackPass) -> u32 {
-        self.attempts_of(0, pass.depth, pass)
+        pass.frame()
+            .map_or(0, |frame| self.attempts_of(0, frame.depth, frame))
     }
 
     fn hidden_attempts(&self, pass: &StackPass) -> u32 {
-        self.attempts_of(pass.depth, pass.hidden, pass)
+        pass.frame()
+            .map_or(0, |frame| self.attempts_of(frame.depth, frame.hidden, frame))
     }
 }
 

@@ -28,6 +28,8 @@ impl Policy for Bulkhead {
 
     const JUDGES: bool = false;
 
+    const REFUSES: bool = true;
+
     fn name(&self) -> &Arc<str> {
         &self.0.name
     }

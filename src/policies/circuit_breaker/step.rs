@@ -19,6 +19,8 @@ impl Policy for CircuitBreaker {
 
     const JUDGES: bool = true;
 
+    const REFUSES: bool = true;
+
     fn name(&self) -> &Arc<str> {
         &self.0.name
     }
