@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::fresh::{Fresh, Full, Last};
+use super::fresh::{Fresh, Last};
 use crate::vocabulary::{
     clock::{Clock, Timestamp, nanos},
     rate::{Millionths, Rate},
@@ -84,7 +84,7 @@ impl RetryBudgetConfig {
         let terms = self.check().map_err(about_budget)?;
         let ledger = Mutex::new(Ledger::new(terms, self.clock.now()));
         Ok(RetryBudget(Arc::new(Shared {
-            fresh: Fresh::default(),
+            fresh: Fresh::new(),
             ledger,
             clock: self.clock,
         })))
@@ -128,9 +128,9 @@ fn about_budget(error: ConfigError) -> ConfigError {
 /// Over its window, retries are at most `ratio * calls + min_per_second * window`. So a failing service sees
 /// its load grow by that share, not by the number of attempts.
 ///
-/// A call is counted with one atomic addition. Calls enter the window in batches of 16 (of 64 for each of up to eight
-/// groups of threads, where threads get into each other's way), and those not entered yet count for the time of the batch
-/// before: the budget is never larger than its settings say.
+/// A call is counted with one atomic addition. Calls enter the window in batches of 16, of 64 while more than 16 000
+/// calls come per second, and of 64 for each thread where threads get into each other's way.
+/// Those not entered yet count for the time of the batch before: the budget is never larger than its settings say.
 #[derive(Clone)]
 pub struct RetryBudget(Arc<Shared>);
 
@@ -160,7 +160,7 @@ struct Ledger {
     buckets: [Bucket; BUCKETS],
     /// The number of the newest bucket: its start divided by its length.
     newest: u64,
-    last: Option<Last>,
+    last_batch: Option<Last>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -195,8 +195,8 @@ impl RetryBudget {
     /// Counts a call, which pays for its share of a retry.
     #[inline]
     pub fn deposit(&self) {
-        if let Some(full) = self.0.fresh.add() {
-            self.enter(full);
+        if self.0.fresh.add() {
+            self.enter();
         }
     }
 
@@ -204,23 +204,16 @@ impl RetryBudget {
     /// counted since it is the newest.
     #[cold]
     #[inline(never)]
-    fn enter(&self, full: Full) {
+    fn enter(&self) {
         let now = self.0.clock.now();
         let mut ledger = lock(&self.0.ledger);
         ledger.current().calls += if ledger.is_past(now) {
             self.0.fresh.take_all()
         } else {
-            self.0.fresh.take(full)
+            self.0.fresh.take()
         };
         ledger.advance(now);
-        let last = Last::here(now);
-        if ledger
-            .last
-            .replace(last)
-            .is_some_and(|before| last.follows(before))
-        {
-            self.0.fresh.part();
-        }
+        self.0.fresh.pace(now, &mut ledger.last_batch);
     }
 
     /// Takes one retry out of the budget; false when it is spent.
@@ -266,7 +259,7 @@ impl RetryBudget {
     pub(super) fn empty(&self) -> Self {
         let terms = lock(&self.0.ledger).terms;
         Self(Arc::new(Shared {
-            fresh: Fresh::default(),
+            fresh: Fresh::new(),
             ledger: Mutex::new(Ledger::new(terms, self.0.clock.now())),
             clock: self.0.clock.clone(),
         }))
@@ -305,7 +298,7 @@ impl Ledger {
             terms,
             buckets: [Bucket::default(); BUCKETS],
             newest,
-            last: None,
+            last_batch: None,
         }
     }
 
@@ -380,7 +373,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::{
-        super::fresh::{BATCH, STRIPE_BATCH},
+        super::fresh::{BATCH, LARGE_BATCH},
         *,
     };
     use crate::vocabulary::clock::ClockHand;
@@ -434,7 +427,10 @@ mod tests {
     struct Naive {
         percent: u64,
         free: u64,
+        /// Calls in a batch: 16, or 64 after one that was fast; always 64 in stripes.
         batch: u64,
+        in_stripes: bool,
+        last_batch: Option<u64>,
         /// The newest bucket that anybody looked at.
         newest: u64,
         fresh: u64,
@@ -445,8 +441,11 @@ mod tests {
     impl Naive {
         fn deposit(&mut self, now: u64) {
             self.fresh += 1;
-            if self.fresh == self.batch {
+            if self.fresh.is_multiple_of(self.batch) {
                 self.look(now);
+                let last = self.last_batch.replace(now);
+                let is_fast = last.is_some_and(|last| now <= last);
+                self.batch = if self.in_stripes || is_fast { 64 } else { 16 };
             }
         }
 
@@ -495,12 +494,13 @@ mod tests {
                 .window(SECOND)
                 .clock(clock);
             let budget = config.build().unwrap();
-            let batch = if in_stripes { STRIPE_BATCH } else { BATCH };
             if in_stripes {
                 budget.0.fresh.part();
             }
             let mut naive = Naive {
-                batch,
+                batch: if in_stripes { 64 } else { 16 },
+                in_stripes,
+                last_batch: None,
                 percent,
                 free: min_per_second.into(),
                 newest: start / 100,
@@ -536,7 +536,7 @@ mod tests {
                         let real = real.count() as u64;
                         if steady {
                             prop_assert!(snapshot.calls <= real, "{} of {real}", snapshot.calls);
-                            prop_assert!(snapshot.calls + batch >= real, "{} of {real}", snapshot.calls);
+                            prop_assert!(snapshot.calls + LARGE_BATCH >= real, "{} of {real}", snapshot.calls);
                         }
                     }
                     Op::On(by) => now += by,
@@ -588,9 +588,9 @@ mod tests {
         });
         hand.advance(SECOND / 2);
         // The first batch that is full now ends the bucket in which they came.
-        deposit(&budget, 2 * STRIPE_BATCH);
+        deposit(&budget, 2 * LARGE_BATCH);
         hand.advance(SECOND / 2);
-        assert_eq!(budget.snapshot().calls, STRIPE_BATCH);
+        assert_eq!(budget.snapshot().calls, LARGE_BATCH);
     }
 
     #[test]
