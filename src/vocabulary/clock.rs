@@ -211,6 +211,18 @@ impl<'a> Now<'a> {
         Self { clock, read: None }
     }
 
+    /// That clock's, read already where there is a reading.
+    #[inline]
+    pub(crate) const fn of_reading(clock: &'a Clock, read: Option<Timestamp>) -> Self {
+        Self { clock, read }
+    }
+
+    /// What was read, if it was.
+    #[inline]
+    pub(crate) const fn reading(&self) -> Option<Timestamp> {
+        self.read
+    }
+
     /// The time.
     #[inline]
     pub fn get(&mut self) -> Timestamp {
