@@ -170,6 +170,11 @@ impl<S, P: Policy, X, R: Renew<S>, A> Guarding<S, P, X, R, A> {
         self.renewed.store(Some(Arc::clone(&renewed)));
         Some(renewed)
     }
+
+    /// Another of the same.
+    pub(crate) fn copied(&self) -> Self {
+        (self.renew)(self, self.policy.clone())
+    }
 }
 
 impl<S, P: fmt::Debug, X, R: Renew<S>, A> fmt::Debug for Guarding<S, P, X, R, A> {

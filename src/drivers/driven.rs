@@ -15,6 +15,7 @@ use crate::{
         dropping,
         held::Held,
         in_force,
+        reading::{self, Mark},
         refusal::Refusal,
         timer::{NoTimer, Timed, Timer},
     },
@@ -212,6 +213,7 @@ impl<A: Attempts> DrivenBy<A> {
         let Some(attempt) = this.attempt.as_pin_mut() else {
             return self.poll_on(cx, Polled::Aside);
         };
+        let began = reading::mark();
         *this.running = Running::Yes;
         let limited = LIMITED.then(|| in_force::under(this.attempts.policy(), this.pass));
         let polled = attempt.poll(cx);
@@ -231,7 +233,7 @@ impl<A: Attempts> DrivenBy<A> {
                 self.poll_on(cx, Polled::Left(Ok(response), next))
             }
             Poll::Ready(result) => self.poll_on(cx, Polled::Ready(result)),
-            Poll::Pending => self.poll_on(cx, Polled::Pending),
+            Poll::Pending => self.poll_on(cx, Polled::Pending(began)),
         }
     }
 }
@@ -240,8 +242,8 @@ impl<A: Attempts> DrivenBy<A> {
 enum Polled<R> {
     /// Nothing yet: none is under way.
     Aside,
-    /// It is pending.
-    Pending,
+    /// It is pending. Readings of the clock since then are of this poll.
+    Pending(Mark),
     /// A result is there.
     Ready(R),
     /// A result is there, and the policy was left with it.
@@ -258,7 +260,7 @@ impl<A: Attempts> DrivenBy<A> {
         loop {
             let given = match polled {
                 Polled::Aside => None,
-                Polled::Pending => match ready!(self.as_mut().poll_deadline(cx)) {
+                Polled::Pending(began) => match ready!(self.as_mut().poll_deadline(began, cx)) {
                     Some(result) => leave(self.as_mut().project(), result, true),
                     None => None,
                 },
@@ -273,6 +275,7 @@ impl<A: Attempts> DrivenBy<A> {
     }
 
     fn poll_again(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<ResultOf<A>> {
+        let began = reading::mark();
         let this = self.as_mut().project();
         let polled = match this.attempt.as_pin_mut() {
             Some(attempt) => {
@@ -286,7 +289,7 @@ impl<A: Attempts> DrivenBy<A> {
             None => self.poll_aside(cx),
         };
         match polled {
-            Poll::Pending => Polled::Pending,
+            Poll::Pending => Polled::Pending(began),
             Poll::Ready(None) => Polled::Aside,
             Poll::Ready(Some(result)) => Polled::Ready(result),
         }
@@ -393,21 +396,22 @@ impl<A: Attempts> DrivenBy<A> {
 
     /// Something is pending: waits for the policy's next deadline, and acts on it. `Ready(None)` asks for
     /// another look.
-    fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
+    fn poll_deadline(self: Pin<&mut Self>, began: Mark, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let mut this = self.project();
         let (policy, pass, progress) = (this.attempts.policy(), this.pass, this.progress);
         let expired = if CallingTimer::<A>::RUNS {
-            ready!(poll_expired(policy, pass, progress, this.timer, cx))
+            ready!(poll_expired(policy, pass, progress, this.timer, began, cx))
         } else if let Aside::Between(between) = this.aside {
             ready!(poll_expired(
                 policy,
                 pass,
                 progress,
                 between.as_mut().project().timer,
+                began,
                 cx
             ))
         } else {
-            ready!(poll_expired(policy, pass, progress, &mut NoTimer, cx))
+            ready!(poll_expired(policy, pass, progress, &mut NoTimer, began, cx))
         };
         Poll::Ready(match expired {
             Expired::Refused(rejected) => {
@@ -446,14 +450,17 @@ fn poll_expired<P: Policy, T: Timer>(
     pass: &mut P::Pass,
     progress: &mut Progress,
     timer: &mut T,
+    began: Mark,
     cx: &mut Context<'_>,
 ) -> Poll<Expired> {
     loop {
         if *progress != Progress::Pended {
             *progress = Progress::Pended;
-            let mut now = Now::of(policy.clock());
-            let deadline = policy.pended(pass, &mut now);
-            timer.arm(deadline.map(|deadline| now.timer(deadline)));
+            let at = reading::with_now(policy.clock(), began, |now| {
+                let deadline = policy.pended(pass, now)?;
+                Some(now.timer(deadline))
+            });
+            timer.arm(at);
         }
         ready!(timer.poll(cx));
         *progress = Progress::Fresh;

@@ -37,3 +37,31 @@ pub(crate) fn give_back<T>(pool: &'static LocalKey<Pool<T>>, piece: T) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{KEPT, Pool, give_back, take};
+
+    thread_local! {
+        static PIECES: Pool<Box<usize>> = const { Pool::new() };
+    }
+
+    #[test]
+    fn what_is_given_back_is_taken_again_and_no_more_is_kept_than_may_be() {
+        assert_eq!(take(&PIECES), None);
+        for piece in 0..2 * KEPT {
+            give_back(&PIECES, Box::new(piece));
+        }
+        let kept = std::iter::from_fn(|| take(&PIECES)).count();
+        assert_eq!(kept, KEPT);
+    }
+
+    #[test]
+    fn a_thread_has_pieces_of_its_own() {
+        give_back(&PIECES, Box::new(1));
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(take(&PIECES), None));
+        });
+        assert_eq!(take(&PIECES), Some(Box::new(1)));
+    }
+}

@@ -129,6 +129,7 @@ where
             inner,
             guarding: Arc::new(guarding),
             readiness: Readiness::Unknown,
+            calls: 0,
         }
     }
 }
@@ -146,7 +147,15 @@ pub struct Guard<S, P, X = Plain, R: Renew<S> = Once, A = NoAnswer> {
     inner: S,
     guarding: Arc<Guarding<S, P, X, R, A>>,
     readiness: Readiness,
+    /// How many calls it has made, up to [`SETTLED`].
+    calls: u8,
 }
+
+/// After so many calls a service makes a `Guarding` of its own.
+///
+/// Each call takes a share of it, and gives it back. Where clones of a service are called on several threads, they would
+/// wait for each other there, and nowhere else. A clone that is made for a call or two is not worth the allocation.
+const SETTLED: u8 = 32;
 
 /// What `poll_ready` found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +206,18 @@ impl<S, P, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
     }
 }
 
+impl<S, P: Policy, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
+    /// One of its first calls.
+    #[cold]
+    #[inline(never)]
+    fn settle(&mut self) {
+        self.calls += 1;
+        if self.calls == SETTLED && Arc::strong_count(&self.guarding) > 1 {
+            self.guarding = Arc::new(self.guarding.copied());
+        }
+    }
+}
+
 impl<S: Clone, P, X, R: Renew<S>, A> Clone for Guard<S, P, X, R, A> {
     fn clone(&self) -> Self {
         let guarding = Arc::clone(&self.guarding);
@@ -205,6 +226,7 @@ impl<S: Clone, P, X, R: Renew<S>, A> Clone for Guard<S, P, X, R, A> {
             inner: self.inner.clone(),
             guarding,
             readiness: Readiness::Unknown,
+            calls: 0,
         }
     }
 }
@@ -240,6 +262,7 @@ where
             && let Some(renewed) = self.guarding.renewed()
         {
             self.guarding = renewed;
+            self.calls = 0;
         }
         if let Some(by) = self.guarding.policy.would_refuse(R::RENEWS) {
             self.readiness = Readiness::Refuses(by);
@@ -253,6 +276,9 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
+        if self.calls < SETTLED {
+            self.settle();
+        }
         let guarding = Arc::clone(&self.guarding);
         let facts = guarding.exchange.facts(&request);
         let (request, kept) = guarding.replay.first(request);
@@ -370,3 +396,27 @@ pub(crate) type CallAttempts<S, Req, P, X, R, A> = ServiceAttempts<
 /// The future of a call to a guarded service.
 pub type GuardFuture<S, Req, P, X = Plain, R = Once, A = NoAnswer> =
     DrivenBy<CallAttempts<S, Req, P, X, R, A>>;
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Arc};
+
+    use tower::{Layer, Service, service_fn};
+
+    use super::SETTLED;
+    use crate::{policies::timeout::Timeout, vocabulary::error::Error};
+
+    #[tokio::test]
+    async fn clones_that_make_many_calls_do_not_share_what_each_call_takes_a_share_of() {
+        let timeout = Timeout::with_defaults("t").unwrap();
+        let echo = service_fn(|request: u32| async move { Ok::<_, Error<Infallible>>(request) });
+        let first = crate::TimeoutLayer::new(timeout).layer(echo);
+        let mut second = first.clone();
+        for call in 1..=SETTLED {
+            assert!(Arc::ptr_eq(&first.guarding, &second.guarding), "call {call}");
+            second.ready().await.unwrap().call(1).await.unwrap();
+        }
+        assert!(!Arc::ptr_eq(&first.guarding, &second.guarding));
+        assert_eq!(Arc::strong_count(&first.guarding), 1);
+    }
+}

@@ -220,6 +220,23 @@ impl<'a> Now<'a> {
         }
     }
 
+    /// That clock's, read already where there is a reading.
+    #[inline]
+    pub(crate) const fn of_reading(clock: &'a Clock, read: Option<Timestamp>) -> Self {
+        Self {
+            clock,
+            read,
+            instant: None,
+            told: None,
+        }
+    }
+
+    /// What was read, if it was.
+    #[inline]
+    pub(crate) const fn reading(&self) -> Option<Timestamp> {
+        self.read
+    }
+
     /// The time.
     #[inline]
     pub fn get(&mut self) -> Timestamp {

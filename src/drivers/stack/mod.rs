@@ -31,8 +31,8 @@ use crate::{
 /// A list of policies around a call, outermost first, in an order known at run time.
 ///
 /// It is a Tower layer, and guards async functions by [`run`](Stack::run). All its policies are run by one
-/// service with one future and one timer; nothing is allocated per call in a stack of up to six. Clones share
-/// the state of their policies.
+/// service with one future and one timer; nothing is allocated for a call that does not wait, once its thread has made
+/// one. Clones share the state of their policies.
 ///
 /// `R` says what is cloned: a stack without a retry clones no request ([`Once`], [`Queued`]), one with a retry
 /// clones requests and service ([`Cloned`]), unless it is told otherwise. `A` is what its fallback answers.

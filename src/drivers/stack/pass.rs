@@ -42,7 +42,7 @@ impl StackPass {
         self.0.get_or_insert_with(|| {
             pool::take(&FRAMES)
                 .filter(|frame| frame.stages.len() >= stages)
-                .unwrap_or_else(|| Frame::allocate(stages))
+                .unwrap_or_else(|| Box::new(Frame::new(stages)))
         })
     }
 
@@ -62,14 +62,14 @@ impl StackPass {
 impl Frame {
     #[cold]
     #[inline(never)]
-    fn allocate(stages: usize) -> Box<Self> {
+    fn new(stages: usize) -> Self {
         let stages = (0..stages.max(USUAL)).map(|_| AnyPass::Out);
-        Box::new(Self {
+        Self {
             depth: 0,
             cut: 0,
             hidden: 0,
             stages: stages.collect(),
-        })
+        }
     }
 
     /// A stage did not let the call in.

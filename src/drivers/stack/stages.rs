@@ -293,9 +293,7 @@ impl Policy for Stages {
     }
 
     fn pended(&self, pass: &mut StackPass, now: &mut Now<'_>) -> Option<Timestamp> {
-        let Some(frame) = pass.frame_mut() else {
-            return None;
-        };
+        let frame = pass.frame_mut()?;
         let entered = self.0.stages.iter().enumerate().take(frame.depth);
         entered
             .filter_map(|(at, stage)| stage.policy.pended(&mut frame.stages[at], now))

@@ -43,8 +43,8 @@ mod tests {
         assert_eq!(places(0b1011, 0..32), [0, 1, 3]);
         assert_eq!(places(0b1011, 1..3), [1]);
         assert_eq!(places(0b1011, 2..32), [3]);
-        assert_eq!(places(0b1011, 3..3), []);
+        assert_eq!(places(0b1011, 3..3), [0_usize; 0]);
         assert_eq!(places(u32::MAX, 30..32), [30, 31]);
-        assert_eq!(places(0, 0..32), []);
+        assert_eq!(places(0, 0..32), [0_usize; 0]);
     }
 }

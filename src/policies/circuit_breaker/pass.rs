@@ -37,6 +37,7 @@ impl CircuitBreakerPass {
     }
 
     #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "the generation stands above")]
     pub(super) const fn admitted(&self) -> Admitted {
         Admitted {
             generation: (self.admitted >> 32) as u32,

@@ -33,6 +33,7 @@ pub(super) enum Phase {
     Due = 3,
 }
 
+/// In [`RetryPass::state`].
 const PHASE: u64 = 3;
 const PAID: u64 = 4;
 const ATTEMPT: u32 = 16;
@@ -71,7 +72,7 @@ impl RetryPass {
     /// The attempt that is under way, from 1.
     #[inline(always)]
     pub(super) const fn attempt(&self) -> u16 {
-        (self.state >> ATTEMPT) as u16
+        self.get(ATTEMPT)
     }
 
     /// Another attempt is under way.
@@ -81,13 +82,13 @@ impl RetryPass {
 
     /// The number of the settings that the call began with.
     pub(super) const fn settings(&self) -> u16 {
-        (self.state >> SETTINGS) as u16
+        self.get(SETTINGS)
     }
 
     /// The wait before this attempt, which decorrelated backoff grows from, as a share of the longest wait:
     /// `u16::MAX` is all of it.
     pub(super) const fn previous(&self) -> u16 {
-        (self.state >> PREVIOUS) as u16
+        self.get(PREVIOUS)
     }
 
     pub(super) fn set_previous(&mut self, share: u16) {
@@ -103,6 +104,15 @@ impl RetryPass {
             self.state & !PAID
         };
         before
+    }
+
+    #[inline(always)]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "what stands above is another part"
+    )]
+    const fn get(&self, at: u32) -> u16 {
+        (self.state >> at) as u16
     }
 
     fn set(&mut self, at: u32, value: u16) {

@@ -228,11 +228,11 @@ impl Retry {
             }
         }
         // A refusal cost the service nothing, so that retrying one costs the budget nothing.
-        let pays = settings.budgeted && !is_refusal(outcome);
-        if pays && !self.0.budget.withdraw() {
+        let costs = settings.budgeted && !is_refusal(outcome);
+        if costs && !self.0.budget.withdraw() {
             return Err(GaveUp::Budget);
         }
-        pass.pay(pays);
+        pass.pay(costs);
         Ok(wait)
     }
 }
