@@ -456,8 +456,11 @@ fn poll_expired<P: Policy, T: Timer>(
     loop {
         if *progress != Progress::Pended {
             *progress = Progress::Pended;
-            let deadline = reading::with_now(policy.clock(), began, |now| policy.pended(pass, now));
-            timer.arm(deadline.map(|deadline| policy.clock().timer(deadline)));
+            let at = reading::with_now(policy.clock(), began, |now| {
+                let deadline = policy.pended(pass, now)?;
+                Some(now.timer(deadline))
+            });
+            timer.arm(at);
         }
         ready!(timer.poll(cx));
         *progress = Progress::Fresh;

@@ -70,9 +70,9 @@ impl<P: Policy> Held<P> {
 
     /// The body is pending: until when may it be? `None` where no timeout of the call covers it.
     pub fn pended(&mut self) -> Option<Instant> {
-        let clock = self.policy.clock();
-        let deadline = self.policy.pended(&mut self.pass, &mut Now::of(clock))?;
-        Some(clock.timer(deadline))
+        let mut now = Now::of(self.policy.clock());
+        let deadline = self.policy.pended(&mut self.pass, &mut now)?;
+        Some(now.timer(deadline))
     }
 
     /// The point that [`pended`](Held::pended) told has come. What is refused then is dropped first, and

@@ -6,19 +6,19 @@
 
 use std::cell::Cell;
 
-use crate::vocabulary::clock::{Clock, Now, Timestamp};
+use crate::vocabulary::clock::{Clock, Now, Reading};
 
-struct Last {
+struct Readings {
     /// How many readings this thread has made.
     made: Cell<u64>,
-    at: Cell<Timestamp>,
+    last: Cell<Option<Reading>>,
 }
 
 thread_local! {
-    static LAST: Last = const {
-        Last {
+    static LAST: Readings = const {
+        Readings {
             made: Cell::new(0),
-            at: Cell::new(Timestamp::from_nanos(0)),
+            last: Cell::new(None),
         }
     };
 }
@@ -39,13 +39,13 @@ pub(crate) fn with_now<T>(clock: &Clock, since: Mark, work: impl FnOnce(&mut Now
     if !clock.is_tokio() {
         return work(&mut Now::of(clock));
     }
-    LAST.with(|last| {
-        let recent = (last.made.get() != since.0).then(|| last.at.get());
+    LAST.with(|Readings { made, last }| {
+        let recent = if made.get() == since.0 { None } else { last.get() };
         let mut now = Now::of_reading(clock, recent);
         let done = work(&mut now);
-        if let Some(at) = now.reading() {
-            last.at.set(at);
-            last.made.set(last.made.get().wrapping_add(1));
+        if let Some(reading) = now.reading() {
+            last.set(Some(reading));
+            made.set(made.get().wrapping_add(1));
         }
         done
     })

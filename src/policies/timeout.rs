@@ -305,8 +305,8 @@ impl TimeoutPass {
     }
 
     /// Begins to run at this point.
-    fn time(&mut self, now: Timestamp) {
-        let deadline = now.as_nanos().saturating_add(self.limit);
+    fn time(&mut self, now: &mut Now<'_>) {
+        let deadline = now.after(self.limit).as_nanos();
         self.deadline = deadline.clamp(OUT + 1, UNTIMED - 1);
     }
 }
@@ -350,7 +350,7 @@ impl Policy for Timeout {
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase() {
             Phase::Out => return None,
-            Phase::Untimed => pass.time(now.get()),
+            Phase::Untimed => pass.time(now),
             Phase::Timed => {}
         }
         Some(Timestamp::from_nanos(pass.deadline))

@@ -22,4 +22,5 @@ pub(crate) mod serialized;
 pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod status;
+pub(crate) mod stripes;
 pub(crate) mod sync;

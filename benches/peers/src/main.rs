@@ -39,7 +39,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::{
     effort::Effort,
-    groups::{GROUPS, Group, flight, stacks},
+    groups::{GROUPS, Group, flight},
     report::Line,
 };
 
@@ -136,20 +136,13 @@ fn main() -> ExitCode {
 }
 
 fn show(group: &Group, lines: &[Line], json: bool) {
-    let absent = (group.name == stacks::NAME).then_some(stacks::ABSENT);
     if json {
         for line in lines {
             println!("{}", line.json());
-        }
-        if let Some(absent) = absent {
-            eprintln!("peers: {absent}");
         }
         return;
     }
     println!("\n== {}: {}", group.name, group.about);
     report::print_head();
     report::print(lines);
-    if let Some(absent) = absent {
-        println!("{absent}");
-    }
 }

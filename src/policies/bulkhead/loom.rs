@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU32 as PlainU32, Ordering::SeqCst},
     },
     task::{Context, Wake, Waker},
+    time::Duration,
 };
 
 use ::loom::thread;
@@ -77,7 +78,7 @@ fn full(limit: u32) -> Arc<Slots> {
 }
 
 fn queued(slots: &Slots) -> u32 {
-    match slots.arrive(8) {
+    match slots.arrive(8, Duration::MAX) {
         Arrival::Queued(ticket) => ticket,
         other => panic!("{other:?}"),
     }
@@ -105,7 +106,7 @@ fn an_arrival_and_a_release_do_not_miss_each_other() {
     model(|| {
         let slots = full(1);
         let other = beside(&slots, Slots::release);
-        match slots.arrive(8) {
+        match slots.arrive(8, Duration::MAX) {
             Arrival::Admitted => other.join().unwrap(),
             Arrival::Queued(ticket) => {
                 let mut waiting = Waiting::new(&slots, ticket);
@@ -151,7 +152,7 @@ fn of_calls_that_compete_for_one_slot_each_gets_it_alone_and_none_is_forgotten()
         let slots = Arc::new(Slots::new(1));
         let work = Arc::new(Work::default());
         let call = |slots: &Slots, work: &Work| {
-            let ticket = match slots.arrive(8) {
+            let ticket = match slots.arrive(8, Duration::MAX) {
                 Arrival::Admitted => None,
                 Arrival::Queued(ticket) => Some(ticket),
                 Arrival::Refused => panic!("the queue has room"),
@@ -189,7 +190,7 @@ fn who_comes_later_does_not_overtake_who_waits() {
             assert!(!slots.try_acquire(), "it overtook the waiter");
         });
         let mut first = Waiting::new(&slots, first);
-        let second = match slots.arrive(8) {
+        let second = match slots.arrive(8, Duration::MAX) {
             Arrival::Queued(ticket) => ticket,
             other => panic!("the slot is the first one's: {other:?}"),
         };
@@ -249,7 +250,7 @@ fn a_higher_limit_and_an_arrival_do_not_miss_each_other() {
     model(|| {
         let slots = full(1);
         let other = beside(&slots, |slots| slots.resize(2));
-        match slots.arrive(8) {
+        match slots.arrive(8, Duration::MAX) {
             Arrival::Admitted => other.join().unwrap(),
             Arrival::Queued(ticket) => {
                 let mut waiting = Waiting::new(&slots, ticket);
@@ -316,7 +317,7 @@ fn a_full_queue_refuses_and_no_slot_is_lost() {
     model(|| {
         let slots = full(1);
         let other = beside(&slots, Slots::release);
-        match slots.arrive(0) {
+        match slots.arrive(0, Duration::MAX) {
             Arrival::Admitted => slots.release(),
             Arrival::Refused => {}
             Arrival::Queued(_) => panic!("nobody may wait"),

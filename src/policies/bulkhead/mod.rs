@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config.rs` | settings, and which are refused |
 //! | `slots.rs` | the slots and the queue for them |
+//! | `pass.rs` | what a call holds of it |
 //! | `meter.rs` | what it counts for whoever exports it |
 //! | `step.rs` | the bulkhead as a step machine around a call |
 
@@ -60,6 +61,7 @@ use crate::{
 pub struct Bulkhead(Arc<Shared>);
 
 struct Shared {
+    /// First, beside the count of the handles: who takes a slot by hand writes to both, on one cache line.
     slots: Slots,
     /// Nanoseconds.
     max_wait: AtomicU64,

@@ -3,19 +3,24 @@
 use std::{
     collections::VecDeque,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
-use crate::vocabulary::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::vocabulary::{
+    clock::Timestamp,
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
 
 /// Counts calls in flight against a limit that can change, and hands freed slots to waiters in the order in
 /// which they came.
 ///
-/// Without waiters a slot is taken and given back by one atomic exchange each. Whoever finds waiters goes
+/// Without waiters a slot is taken by one atomic exchange and given back by one subtraction. Whoever finds waiters goes
 /// through the queue's lock, so that nobody overtakes them.
 #[derive(Debug)]
 pub(super) struct Slots {
     /// Calls in flight in the lower half, the limit in the upper, so that who takes a slot sees both at once; and
-    /// [`WAITERS`] while the queue is not empty: then only who holds the queue's lock changes this word.
+    /// [`WAITERS`] while the queue is not empty: then only who holds the queue's lock takes a slot. Whoever gives one
+    /// back while that mark is set takes the lock after that, and hands it on.
     word: AtomicU64,
     queue: Mutex<Queue>,
 }
@@ -29,16 +34,27 @@ const LIMIT_MASK: u64 = 0x7FFF_FFFF << LIMIT_SHIFT;
 struct Queue {
     /// In the order in which they came.
     waiting: VecDeque<Waiter>,
-    /// Tickets that were given a slot and do not know it yet.
-    granted: Vec<u32>,
+    /// Those that were given a slot and do not know it yet.
+    granted: Vec<Place>,
     next_ticket: u32,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    ticket: u32,
+    place: Place,
     /// `None` until it is first polled.
     waker: Option<Waker>,
+}
+
+/// What is known of a call that waits. It is kept here and not by the call: most calls never wait, and what a call keeps
+/// is moved with it.
+#[derive(Debug)]
+struct Place {
+    ticket: u32,
+    /// How long it may wait.
+    wait: Duration,
+    /// When it was first pending.
+    since: Option<Timestamp>,
 }
 
 /// What became of an arrival.
@@ -95,8 +111,8 @@ impl Slots {
         false
     }
 
-    /// Takes a slot, or a place in the queue when fewer than `longest` wait.
-    pub(super) fn arrive(&self, longest: u32) -> Arrival {
+    /// Takes a slot, or a place in the queue, for as long as `wait`, when fewer than `longest` have one.
+    pub(super) fn arrive(&self, longest: u32, wait: Duration) -> Arrival {
         if self.try_acquire() {
             return Arrival::Admitted;
         }
@@ -124,23 +140,28 @@ impl Slots {
             {
                 let ticket = queue.next_ticket;
                 queue.next_ticket = ticket.wrapping_add(1);
-                queue.waiting.push_back(Waiter { ticket, waker: None });
+                let place = Place {
+                    ticket,
+                    wait,
+                    since: None,
+                };
+                queue.waiting.push_back(Waiter { place, waker: None });
                 return Arrival::Queued(ticket);
             }
         }
     }
 
-    /// Ready once the ticket has its slot.
-    pub(super) fn poll(&self, ticket: u32, cx: &Context<'_>) -> Poll<()> {
+    /// Ready once the ticket has its slot, with when it was first pending, if it was.
+    pub(super) fn poll(&self, ticket: u32, cx: &Context<'_>) -> Poll<Option<Timestamp>> {
         // A waker that goes can take a task with it, and that a slot of this bulkhead: it goes after the lock.
         let replaced;
         {
             let mut queue = lock(&self.queue);
-            if queue.take_granted(ticket) {
-                return Poll::Ready(());
+            if let Some(place) = queue.take_granted(ticket) {
+                return Poll::Ready(place.since);
             }
-            let waiter = queue.waiting.iter_mut().find(|waiter| waiter.ticket == ticket);
-            replaced = match waiter {
+            let at = queue.position(ticket);
+            replaced = match at.and_then(|at| queue.waiting.get_mut(at)) {
                 Some(waiter)
                     if !waiter
                         .waker
@@ -156,15 +177,39 @@ impl Slots {
         Poll::Pending
     }
 
+    /// The ticket is pending at `now`: until when may it be? `None` when it has its slot and only has to look.
+    pub(super) fn pended(&self, ticket: u32, now: Timestamp) -> Option<Timestamp> {
+        let mut queue = lock(&self.queue);
+        let at = queue.position(ticket)?;
+        let place = &mut queue.waiting.get_mut(at)?.place;
+        Some(place.since.get_or_insert(now).after(place.wait))
+    }
+
+    /// Leaves the queue when the ticket has waited for as long as it may by `now`, which is how long.
+    pub(super) fn expire(&self, ticket: u32, now: Timestamp) -> Option<Duration> {
+        let wait = {
+            let queue = lock(&self.queue);
+            let mut places = queue
+                .waiting
+                .iter()
+                .map(|waiter| &waiter.place)
+                .chain(&queue.granted);
+            let place = places.find(|place| place.ticket == ticket)?;
+            (now >= place.since?.after(place.wait)).then_some(place.wait)?
+        };
+        self.cancel(ticket);
+        Some(wait)
+    }
+
     /// Leaves the queue, giving a slot that it was just given to the next. True when it had been given one.
     pub(super) fn cancel(&self, ticket: u32) -> bool {
         // Its waker goes after the lock, as in `poll`.
         let mut left = None;
         let granted = {
             let mut queue = lock(&self.queue);
-            let granted = queue.take_granted(ticket);
+            let granted = queue.take_granted(ticket).is_some();
             if !granted {
-                let at = queue.waiting.iter().position(|waiter| waiter.ticket == ticket);
+                let at = queue.position(ticket);
                 left = at.and_then(|at| queue.waiting.remove(at));
                 if queue.waiting.is_empty() {
                     self.word.fetch_and(!WAITERS, Ordering::Relaxed);
@@ -180,25 +225,20 @@ impl Slots {
     }
 
     /// Gives a slot back, to the first who waits if anybody does.
+    ///
+    /// Who comes first takes the word from the processor that had it last, and a load before would take it twice: so this
+    /// subtracts first and looks at what it had been.
     #[inline]
     pub(super) fn release(&self) {
-        let mut word = self.word.load(Ordering::Relaxed);
-        while word & WAITERS == 0 {
-            match self
-                .word
-                .compare_exchange(word, word - 1, Ordering::Release, Ordering::Relaxed)
-            {
-                Ok(_) => return,
-                Err(changed) => word = changed,
-            }
+        if self.word.fetch_sub(1, Ordering::Release) & WAITERS != 0 {
+            self.serve();
         }
-        self.release_to_waiters();
     }
 
+    /// A slot came free while somebody waited: hands on what is free.
     #[cold]
-    fn release_to_waiters(&self) {
+    fn serve(&self) {
         let mut queue = lock(&self.queue);
-        self.word.fetch_sub(1, Ordering::AcqRel);
         let wakers = self.grant(&mut queue);
         drop(queue);
         wake(wakers);
@@ -226,14 +266,15 @@ impl Slots {
     }
 
     /// Gives free slots to those who wait, and hands back whom to wake once the lock is released. With the
-    /// lock held: while anybody waits, nobody else changes the word.
+    /// lock held: while anybody waits, nobody else takes a slot or changes the limit. One that comes free after the look
+    /// at the word is handed on by whoever gave it back.
     fn grant(&self, queue: &mut Queue) -> Vec<Waker> {
         let mut wakers = Vec::new();
         while !queue.waiting.is_empty() && self.in_flight() < self.limit() {
-            if let Some(waiter) = queue.waiting.pop_front() {
+            if let Some(Waiter { place, waker }) = queue.waiting.pop_front() {
                 self.word.fetch_add(1, Ordering::AcqRel);
-                queue.granted.push(waiter.ticket);
-                wakers.extend(waiter.waker);
+                queue.granted.push(place);
+                wakers.extend(waker);
             }
         }
         if queue.waiting.is_empty() {
@@ -256,9 +297,15 @@ fn wake(wakers: Vec<Waker>) {
 }
 
 impl Queue {
-    fn take_granted(&mut self, ticket: u32) -> bool {
-        let at = self.granted.iter().position(|granted| *granted == ticket);
-        at.map(|at| self.granted.swap_remove(at)).is_some()
+    fn position(&self, ticket: u32) -> Option<usize> {
+        self.waiting
+            .iter()
+            .position(|waiter| waiter.place.ticket == ticket)
+    }
+
+    fn take_granted(&mut self, ticket: u32) -> Option<Place> {
+        let at = self.granted.iter().position(|granted| granted.ticket == ticket)?;
+        Some(self.granted.swap_remove(at))
     }
 }
 
@@ -275,6 +322,9 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+
+    /// How long calls may wait, where nothing else is said.
+    const WAIT: Duration = Duration::from_secs(1);
 
     #[derive(Default)]
     struct Count(PlainU32);
@@ -295,6 +345,12 @@ mod tests {
         Release,
         /// One that waited, or was given a slot meanwhile, looks.
         Poll(prop::sample::Index),
+        /// It asks until when it may wait.
+        Pend(prop::sample::Index),
+        /// It asks whether that is over.
+        Expire(prop::sample::Index),
+        /// Milliseconds pass.
+        On(u64),
         Cancel(prop::sample::Index),
         Resize(u32),
     }
@@ -305,6 +361,9 @@ mod tests {
             4 => (0..6_u32).prop_map(|longest| Op::Arrive { longest }),
             4 => Just(Op::Release),
             3 => any::<prop::sample::Index>().prop_map(Op::Poll),
+            2 => any::<prop::sample::Index>().prop_map(Op::Pend),
+            2 => any::<prop::sample::Index>().prop_map(Op::Expire),
+            2 => (1..700_u64).prop_map(Op::On),
             2 => any::<prop::sample::Index>().prop_map(Op::Cancel),
             1 => (1..5_u32).prop_map(Op::Resize),
         ]
@@ -315,6 +374,8 @@ mod tests {
         ticket: u32,
         polled: bool,
         waker: Arc<Count>,
+        /// When it was first pending.
+        since: Option<Timestamp>,
     }
 
     /// The bulkhead as lists.
@@ -325,6 +386,7 @@ mod tests {
         /// In the order in which they came.
         waiting: Vec<Queued>,
         granted: Vec<Queued>,
+        now: Timestamp,
     }
 
     impl Naive {
@@ -334,6 +396,28 @@ mod tests {
 
         fn has_room(&self) -> bool {
             self.waiting.is_empty() && self.in_flight() < self.limit
+        }
+
+        /// Which of those that are in the queue, or were given a slot and did not look.
+        fn pick(&self, which: prop::sample::Index) -> Option<usize> {
+            let all = self.waiting.len() + self.granted.len();
+            (all > 0).then(|| which.index(all))
+        }
+
+        /// It, and whether it was given a slot.
+        fn queued(&mut self, at: usize) -> (&mut Queued, bool) {
+            let waiting = self.waiting.len();
+            match at.checked_sub(waiting) {
+                Some(at) => (&mut self.granted[at], true),
+                None => (&mut self.waiting[at], false),
+            }
+        }
+
+        fn remove(&mut self, at: usize) -> Queued {
+            match at.checked_sub(self.waiting.len()) {
+                Some(at) => self.granted.remove(at),
+                None => self.waiting.remove(at),
+            }
         }
 
         /// First come, first served.
@@ -348,7 +432,8 @@ mod tests {
         #[test]
         fn it_admits_whom_a_list_of_who_came_admits(limit in 1..4_u32, ops in vec(op(), 0..80)) {
             let slots = Slots::new(limit);
-            let mut naive = Naive { limit, inside: 0, waiting: vec![], granted: vec![] };
+            let (waiting, granted, now) = (vec![], vec![], Timestamp::default());
+            let mut naive = Naive { limit, inside: 0, waiting, granted, now };
             for op in ops {
                 match op {
                     Op::TryAcquire => {
@@ -358,14 +443,15 @@ mod tests {
                     }
                     Op::Arrive { longest } => {
                         let room = naive.has_room();
-                        match slots.arrive(longest) {
+                        match slots.arrive(longest, WAIT) {
                             Arrival::Admitted => {
                                 prop_assert!(room);
                                 naive.inside += 1;
                             }
                             Arrival::Queued(ticket) => {
                                 prop_assert!(!room && naive.waiting.len() < longest as usize);
-                                naive.waiting.push(Queued { ticket, polled: false, waker: Arc::default() });
+                                let waker = Arc::default();
+                                naive.waiting.push(Queued { ticket, polled: false, waker, since: None });
                             }
                             Arrival::Refused => {
                                 prop_assert!(!room && naive.waiting.len() >= longest as usize);
@@ -380,38 +466,40 @@ mod tests {
                         }
                     }
                     Op::Poll(which) => {
-                        let (waiting, all) = (naive.waiting.len(), naive.waiting.len() + naive.granted.len());
-                        if all == 0 {
-                            continue;
-                        }
-                        let at = which.index(all);
-                        let is_granted = at >= waiting;
-                        let queued = if is_granted {
-                            &mut naive.granted[at - waiting]
-                        } else {
-                            &mut naive.waiting[at]
-                        };
+                        let Some(at) = naive.pick(which) else { continue };
+                        let (queued, is_granted) = naive.queued(at);
                         queued.polled = true;
+                        let (since, ticket) = (queued.since, queued.ticket);
                         let waker = Waker::from(Arc::clone(&queued.waker));
-                        let ready = slots.poll(queued.ticket, &Context::from_waker(&waker)).is_ready();
-                        prop_assert_eq!(ready, is_granted);
-                        if ready {
-                            naive.granted.remove(at - waiting);
+                        let polled = slots.poll(ticket, &Context::from_waker(&waker));
+                        prop_assert_eq!(polled, if is_granted { Poll::Ready(since) } else { Poll::Pending });
+                        if is_granted {
+                            naive.remove(at);
                             naive.inside += 1;
                         }
                     }
-                    Op::Cancel(which) => {
-                        let (waiting, all) = (naive.waiting.len(), naive.waiting.len() + naive.granted.len());
-                        if all == 0 {
-                            continue;
+                    Op::Pend(which) => {
+                        let (Some(at), now) = (naive.pick(which), naive.now) else { continue };
+                        let (queued, is_granted) = naive.queued(at);
+                        let deadline = (!is_granted).then(|| queued.since.get_or_insert(now).after(WAIT));
+                        prop_assert_eq!(slots.pended(queued.ticket, now), deadline);
+                    }
+                    Op::Expire(which) => {
+                        let (Some(at), now) = (naive.pick(which), naive.now) else { continue };
+                        let (queued, _) = naive.queued(at);
+                        let is_over = queued.since.is_some_and(|since| now.since(since) >= WAIT);
+                        prop_assert_eq!(slots.expire(queued.ticket, now), is_over.then_some(WAIT));
+                        if is_over {
+                            naive.remove(at);
+                            naive.serve();
                         }
-                        let at = which.index(all);
-                        let queued = if at >= waiting {
-                            naive.granted.remove(at - waiting)
-                        } else {
-                            naive.waiting.remove(at)
-                        };
-                        prop_assert_eq!(slots.cancel(queued.ticket), at >= waiting);
+                    }
+                    Op::On(millis) => naive.now = naive.now.after(Duration::from_millis(millis)),
+                    Op::Cancel(which) => {
+                        let Some(at) = naive.pick(which) else { continue };
+                        let (queued, is_granted) = naive.queued(at);
+                        prop_assert_eq!(slots.cancel(queued.ticket), is_granted);
+                        naive.remove(at);
                         naive.serve();
                     }
                     Op::Resize(limit) => {
@@ -455,7 +543,7 @@ mod tests {
     fn lock_is_free_when_a_waker_ends(then: impl FnOnce(&Slots, u32)) -> bool {
         let slots = Arc::new(Slots::new(1));
         assert!(slots.try_acquire());
-        let Arrival::Queued(ticket) = slots.arrive(8) else {
+        let Arrival::Queued(ticket) = slots.arrive(8, WAIT) else {
             panic!("it is full");
         };
         let free = Arc::new(AtomicBool::new(false));

@@ -2,13 +2,13 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use super::{
     Bulkhead,
-    pass::{BulkheadPass, Waiting},
+    pass::{BulkheadPass, Phase},
     slots::Arrival,
 };
 use crate::{
@@ -50,7 +50,7 @@ impl Policy for Bulkhead {
     #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         if self.0.slots.try_acquire() {
-            *pass = BulkheadPass::Inside;
+            *pass = BulkheadPass::INSIDE;
             self.count_admitted();
             return Step::Call;
         }
@@ -60,62 +60,57 @@ impl Policy for Bulkhead {
     }
 
     fn poll_queue(&self, pass: &mut Self::Pass, cx: &mut Context<'_>) -> Poll<()> {
-        let BulkheadPass::Waiting(waiting) = pass else {
-            debug_assert!(false, "only who waits is polled");
+        let Phase::Queued(ticket) = pass.phase() else {
+            debug_assert!(false, "only who waits is asked");
             return Poll::Ready(());
         };
-        ready!(self.0.slots.poll(waiting.ticket, cx));
-        self.count_waited(waiting);
-        *pass = BulkheadPass::Inside;
-        Poll::Ready(())
+        self.0.slots.poll(ticket, cx).map(|since| {
+            self.count_waited(since);
+            *pass = BulkheadPass::INSIDE;
+        })
     }
 
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
-        let BulkheadPass::Waiting(waiting) = pass else {
-            return None;
-        };
-        let limit = Duration::from_nanos(waiting.limit);
-        Some(*waiting.deadline.get_or_insert_with(|| now.get().after(limit)))
+        match pass.phase() {
+            Phase::Out | Phase::Inside => None,
+            Phase::Queued(ticket) => self.0.slots.pended(ticket, now.get()),
+        }
     }
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
-        let BulkheadPass::Waiting(waiting) = pass else {
+        let Phase::Queued(ticket) = pass.phase() else {
             return Expired::NotYet;
         };
-        if waiting.deadline.is_none_or(|deadline| now < deadline) {
+        let Some(waited) = self.0.slots.expire(ticket, now) else {
             return Expired::NotYet;
-        }
-        self.0.slots.cancel(waiting.ticket);
-        let waited = Duration::from_nanos(waiting.limit);
-        *pass = BulkheadPass::Out;
-        Expired::Refused(self.reject(Reason::WaitedTooLong {
-            limit: self.0.slots.limit(),
-            waited,
-        }))
+        };
+        *pass = BulkheadPass::OUT;
+        let limit = self.0.slots.limit();
+        Expired::Refused(self.reject(Reason::WaitedTooLong { limit, waited }))
     }
 
     #[inline(always)]
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
-        if matches!(pass, BulkheadPass::Inside) {
+        if pass.is_inside() {
             if outcome.is_deferred() {
                 return Next::Hold;
             }
-            *pass = BulkheadPass::Out;
+            *pass = BulkheadPass::OUT;
             self.0.slots.release();
         }
         Next::Done
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
-        match std::mem::take(pass) {
-            BulkheadPass::Out => return,
-            BulkheadPass::Waiting(waiting) => {
-                self.0.slots.cancel(waiting.ticket);
+        match std::mem::take(pass).phase() {
+            Phase::Out => return,
+            Phase::Queued(ticket) => {
+                self.0.slots.cancel(ticket);
                 if let Some(meter) = self.0.meter.get() {
                     meter.dropped.add();
                 }
             }
-            BulkheadPass::Inside => self.0.slots.release(),
+            Phase::Inside => self.0.slots.release(),
         }
         self.tell_call(EventKind::Abandoned, || What::Abandoned(why));
     }
@@ -127,38 +122,36 @@ impl Bulkhead {
     #[cold]
     #[inline(never)]
     fn enter_full(&self, may_wait: bool) -> (BulkheadPass, Step) {
-        let wait = self.0.max_wait.load(Ordering::Relaxed);
-        let out = BulkheadPass::Out;
-        if wait == 0 || !may_wait {
+        let wait = self.max_wait();
+        if wait.is_zero() || !may_wait {
             let limit = self.0.slots.limit();
-            return (out, Step::Refused(self.reject(Reason::Full { limit })));
+            return (
+                BulkheadPass::OUT,
+                Step::Refused(self.reject(Reason::Full { limit })),
+            );
         }
-        match self.0.slots.arrive(self.0.max_queue.load(Ordering::Relaxed)) {
+        match self
+            .0
+            .slots
+            .arrive(self.0.max_queue.load(Ordering::Relaxed), wait)
+        {
             Arrival::Admitted => {
                 self.count_admitted();
-                (BulkheadPass::Inside, Step::Call)
+                (BulkheadPass::INSIDE, Step::Call)
             }
             Arrival::Queued(ticket) => {
                 self.tell_call(EventKind::Queued, || What::Queued);
-                let waiting = Waiting {
-                    ticket,
-                    limit: wait,
-                    deadline: None,
-                };
-                (BulkheadPass::Waiting(Box::new(waiting)), Step::Queue)
+                (BulkheadPass::queued(ticket), Step::Queue)
             }
-            Arrival::Refused => (out, Step::Refused(self.reject(self.full(true)))),
+            Arrival::Refused => (BulkheadPass::OUT, Step::Refused(self.reject(self.full(true)))),
         }
     }
 
-    /// A call got its slot after waiting for it.
-    fn count_waited(&self, waiting: &Waiting) {
+    /// A call got its slot after waiting for it, and was first pending then.
+    fn count_waited(&self, since: Option<Timestamp>) {
         if let Some(meter) = self.0.meter.get() {
             meter.admitted.add();
-            let waited = waiting.deadline.map_or(Duration::ZERO, |deadline| {
-                let began = Timestamp::from_nanos(deadline.as_nanos().saturating_sub(waiting.limit));
-                self.0.clock.now().since(began)
-            });
+            let waited = since.map_or(Duration::ZERO, |since| self.0.clock.now().since(since));
             meter.waits.record(waited);
         }
     }

@@ -2,11 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::fresh::{Fresh, Last};
 use crate::vocabulary::{
     clock::{Clock, Timestamp, nanos},
     rate::{Millionths, Rate},
     settings::ConfigError,
-    sync::{AtomicU64, Mutex, Ordering, lock},
+    sync::{Mutex, lock},
 };
 
 /// Settings of a [`RetryBudget`].
@@ -83,7 +84,7 @@ impl RetryBudgetConfig {
         let terms = self.check().map_err(about_budget)?;
         let ledger = Mutex::new(Ledger::new(terms, self.clock.now()));
         Ok(RetryBudget(Arc::new(Shared {
-            fresh: AtomicU64::new(0),
+            fresh: Fresh::new(),
             ledger,
             clock: self.clock,
         })))
@@ -127,14 +128,14 @@ fn about_budget(error: ConfigError) -> ConfigError {
 /// Over its window, retries are at most `ratio * calls + min_per_second * window`. So a failing service sees
 /// its load grow by that share, not by the number of attempts.
 ///
-/// A call is counted with one atomic addition. Calls enter the window in batches of 16, and those not entered
-/// yet count for the time of the batch before: the budget is never larger than its settings say.
+/// A call is counted with one atomic addition. Calls enter the window in batches of 16, of 64 while more than 16 000
+/// calls come per second, and of 64 for each thread where threads get into each other's way.
+/// Those not entered yet count for the time of the batch before: the budget is never larger than its settings say.
 #[derive(Clone)]
 pub struct RetryBudget(Arc<Shared>);
 
 struct Shared {
-    /// Calls that are not in the ledger yet.
-    fresh: AtomicU64,
+    fresh: Fresh,
     ledger: Mutex<Ledger>,
     clock: Clock,
 }
@@ -145,9 +146,6 @@ const STEPS: usize = 10;
 /// One more than the window has steps: retries are counted over all of them and calls over the newest ten, so that no
 /// span as long as the window sees more retries than it pays for.
 const BUCKETS: usize = STEPS + 1;
-
-/// Calls between two readings of the clock.
-const BATCH: u64 = 16;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
@@ -162,6 +160,7 @@ struct Ledger {
     buckets: [Bucket; BUCKETS],
     /// The number of the newest bucket: its start divided by its length.
     newest: u64,
+    last_batch: Option<Last>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -196,9 +195,25 @@ impl RetryBudget {
     /// Counts a call, which pays for its share of a retry.
     #[inline]
     pub fn deposit(&self) {
-        if (self.0.fresh.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(BATCH) {
-            self.look(|_| ());
+        if self.0.fresh.add() {
+            self.enter();
         }
+    }
+
+    /// Enters a batch of calls. Those of other batches stay where they are until the newest bucket is another: they were
+    /// counted since it is the newest.
+    #[cold]
+    #[inline(never)]
+    fn enter(&self) {
+        let now = self.0.clock.now();
+        let mut ledger = lock(&self.0.ledger);
+        ledger.current().calls += if ledger.is_past(now) {
+            self.0.fresh.take_all()
+        } else {
+            self.0.fresh.take()
+        };
+        ledger.advance(now);
+        self.0.fresh.pace(now, &mut ledger.last_batch);
     }
 
     /// Takes one retry out of the budget; false when it is spent.
@@ -244,7 +259,7 @@ impl RetryBudget {
     pub(super) fn empty(&self) -> Self {
         let terms = lock(&self.0.ledger).terms;
         Self(Arc::new(Shared {
-            fresh: AtomicU64::new(0),
+            fresh: Fresh::new(),
             ledger: Mutex::new(Ledger::new(terms, self.0.clock.now())),
             clock: self.0.clock.clone(),
         }))
@@ -255,10 +270,16 @@ impl RetryBudget {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Counts as where threads have met.
+    #[cfg(all(test, buttress_loom))]
+    pub(super) fn part(&self) {
+        self.0.fresh.part();
+    }
+
     fn look<T>(&self, look: impl FnOnce(&mut Ledger) -> T) -> T {
         let now = self.0.clock.now();
         let mut ledger = lock(&self.0.ledger);
-        ledger.current().calls += self.0.fresh.swap(0, Ordering::Relaxed);
+        ledger.current().calls += self.0.fresh.take_all();
         ledger.advance(now);
         look(&mut ledger)
     }
@@ -277,6 +298,7 @@ impl Ledger {
             terms,
             buckets: [Bucket::default(); BUCKETS],
             newest,
+            last_batch: None,
         }
     }
 
@@ -286,6 +308,11 @@ impl Ledger {
         } else {
             *self = Self::new(terms, now);
         }
+    }
+
+    /// Whether `now` has left the newest bucket behind.
+    fn is_past(&self, now: Timestamp) -> bool {
+        now.as_nanos() / self.terms.bucket > self.newest
     }
 
     /// Empties the buckets that `now` has left behind. A clock that stepped back changes nothing.
@@ -345,7 +372,10 @@ impl Ledger {
 mod tests {
     use proptest::{collection::vec, prelude::*};
 
-    use super::*;
+    use super::{
+        super::fresh::{BATCH, LARGE_BATCH},
+        *,
+    };
     use crate::vocabulary::clock::ClockHand;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -397,6 +427,10 @@ mod tests {
     struct Naive {
         percent: u64,
         free: u64,
+        /// Calls in a batch: 16, or 64 after one that was fast; always 64 in stripes.
+        batch: u64,
+        in_stripes: bool,
+        last_batch: Option<u64>,
         /// The newest bucket that anybody looked at.
         newest: u64,
         fresh: u64,
@@ -407,8 +441,11 @@ mod tests {
     impl Naive {
         fn deposit(&mut self, now: u64) {
             self.fresh += 1;
-            if self.fresh == 16 {
+            if self.fresh.is_multiple_of(self.batch) {
                 self.look(now);
+                let last = self.last_batch.replace(now);
+                let is_fast = last.is_some_and(|last| now <= last);
+                self.batch = if self.in_stripes || is_fast { 64 } else { 16 };
             }
         }
 
@@ -445,6 +482,7 @@ mod tests {
             percent in prop_oneof![Just(0_u64), 1..=100_u64, Just(20_u64)],
             min_per_second in 1..=5_u32,
             start in 0..2_000_u64,
+            in_stripes in any::<bool>(),
             ops in vec(op(), 0..80),
         ) {
             let (clock, hand) = Clock::manual();
@@ -456,7 +494,13 @@ mod tests {
                 .window(SECOND)
                 .clock(clock);
             let budget = config.build().unwrap();
+            if in_stripes {
+                budget.0.fresh.part();
+            }
             let mut naive = Naive {
+                batch: if in_stripes { 64 } else { 16 },
+                in_stripes,
+                last_batch: None,
                 percent,
                 free: min_per_second.into(),
                 newest: start / 100,
@@ -487,12 +531,12 @@ mod tests {
                         let snapshot = budget.snapshot();
                         naive.look(now);
                         prop_assert_eq!(snapshot.left, naive.left());
-                        // Never more calls than came in the window, and sixteen fewer at most.
+                        // Never more calls than came in the window, and a batch fewer at most.
                         let real = came.iter().filter(|bucket| naive.newest.saturating_sub(**bucket) < 10);
                         let real = real.count() as u64;
                         if steady {
                             prop_assert!(snapshot.calls <= real, "{} of {real}", snapshot.calls);
-                            prop_assert!(snapshot.calls + BATCH >= real, "{} of {real}", snapshot.calls);
+                            prop_assert!(snapshot.calls + LARGE_BATCH >= real, "{} of {real}", snapshot.calls);
                         }
                     }
                     Op::On(by) => now += by,
@@ -503,12 +547,50 @@ mod tests {
                 }
                 hand.set(millis(now));
                 // Looked at without taking in what is fresh.
-                prop_assert_eq!(budget.0.fresh.load(Ordering::Relaxed), naive.fresh);
+                prop_assert_eq!(budget.0.fresh.read(), naive.fresh);
                 let totals = lock(&budget.0.ledger).totals();
                 prop_assert_eq!(totals.calls, naive.counted(&naive.calls, 10));
                 prop_assert_eq!(totals.retries, naive.counted(&naive.retries, 11));
             }
         }
+    }
+
+    /// Where a manual clock stands still, all threads come at the same moment.
+    #[test]
+    fn calls_of_many_threads_are_counted_once_each_in_stripes_where_they_meet() {
+        let (budget, hand) = budget(RetryBudgetConfig::new());
+        let in_turn = |calls: u64| {
+            for _ in 0..4 {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| deposit(&budget, calls));
+                });
+                hand.advance(Duration::from_millis(1));
+            }
+        };
+        in_turn(2 * BATCH);
+        assert!(!budget.0.fresh.is_parted(), "nobody was in anybody's way");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| deposit(&budget, 10_000));
+            }
+        });
+        assert!(budget.0.fresh.is_parted());
+        in_turn(100);
+        assert_eq!(budget.snapshot().calls, 4 * (2 * BATCH + 10_000 + 100));
+    }
+
+    #[test]
+    fn calls_of_a_thread_that_is_idle_count_for_the_time_when_they_came() {
+        let (budget, hand) = budget(RetryBudgetConfig::new().window(SECOND));
+        budget.0.fresh.part();
+        std::thread::scope(|scope| {
+            scope.spawn(|| deposit(&budget, 10));
+        });
+        hand.advance(SECOND / 2);
+        // The first batch that is full now ends the bucket in which they came.
+        deposit(&budget, 2 * LARGE_BATCH);
+        hand.advance(SECOND / 2);
+        assert_eq!(budget.snapshot().calls, LARGE_BATCH);
     }
 
     #[test]

@@ -79,6 +79,34 @@ fn calls_of_two_threads_are_counted_once_each_around_the_end_of_a_batch() {
 }
 
 #[test]
+fn calls_beside_the_parting_of_threads_are_counted_once_each() {
+    model(|| {
+        let budget = budget();
+        deposit(&budget, 14);
+        let other = beside(&budget, |budget| deposit(budget, 2));
+        budget.part();
+        deposit(&budget, 1);
+        let during = budget.snapshot().calls;
+        assert!((15..=17).contains(&during), "{during}");
+        other.join().unwrap();
+        assert_eq!(budget.snapshot().calls, 17);
+    });
+}
+
+#[test]
+fn calls_in_stripes_are_counted_once_each_around_the_end_of_a_batch() {
+    model(|| {
+        let budget = budget();
+        budget.part();
+        deposit(&budget, 62);
+        let other = beside(&budget, |budget| deposit(budget, 2));
+        deposit(&budget, 2);
+        other.join().unwrap();
+        assert_eq!(budget.snapshot().calls, 66);
+    });
+}
+
+#[test]
 fn a_snapshot_beside_a_call_takes_it_in_once() {
     model(|| {
         let budget = budget();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config.rs` | settings, and which are refused |
 //! | `budget.rs` | how many retries the calls of the last while pay for |
+//! | `fresh.rs` | the calls of a budget that are not entered yet |
 //! | `shape.rs` | how settings stand in a file, where that differs |
 //! | `meter.rs` | what it counts for whoever exports it |
 //! | `step.rs` | the retry as a step machine around a call |
@@ -11,6 +12,7 @@
 
 mod budget;
 mod config;
+mod fresh;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 pub(crate) mod meter;

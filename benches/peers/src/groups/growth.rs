@@ -7,7 +7,7 @@ use crate::{
     effort::Effort,
     guards::{buttress, seatbelt, tower_resilience},
     report::Line,
-    rounds::{self, Row, call},
+    rounds::{self, Row, task},
     services::{Echo, Guarded},
 };
 
@@ -62,16 +62,13 @@ fn filled<S: Guarded>(name: &str, calls: u64, build: fn() -> S) -> Row {
     Row::new(name, move |slice, meter| {
         if service.is_none() || more > calls / 10 {
             let mut fresh = build();
-            for request in 0..calls {
-                call(&mut fresh, request);
-            }
+            task(&mut fresh, calls, |request| request).run();
             (service, more) = (Some(fresh), 0);
         }
         let service = service.as_mut().unwrap();
+        let mut task = task(service, slice, |request| request);
         meter.of(|| {
-            for request in 0..slice {
-                call(service, request);
-            }
+            task.run();
         });
         more += slice;
     })
@@ -84,18 +81,19 @@ fn sliding(calls: u64) -> Row {
     let config = buttress::time_config().clock(clock);
     let mut service = buttress::breaker(config, Echo);
     let step = Duration::from_secs(10) / u32::try_from(calls).unwrap();
-    let mut go = move |slice: u64| {
-        for request in 0..slice {
-            hand.advance(step);
-            call(&mut service, request);
-        }
-    };
     let mut missing = calls;
     Row::new(
         format!("buttress/breaker-time-sliding-{calls}"),
         move |slice, meter| {
-            go(std::mem::take(&mut missing));
-            meter.of(|| go(slice));
+            let on = |request| {
+                hand.advance(step);
+                request
+            };
+            task(&mut service, std::mem::take(&mut missing), on).run();
+            let mut task = task(&mut service, slice, on);
+            meter.of(|| {
+                task.run();
+            });
         },
     )
     .calls(CALLS * 10)

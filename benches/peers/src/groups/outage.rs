@@ -15,7 +15,7 @@ use crate::{
     guards::buttress,
     meter::Meter,
     report::{Line, Spread, compare},
-    rounds::call,
+    rounds::task,
     services::Ailing,
 };
 
@@ -81,10 +81,11 @@ fn repeated<S: Service<u64>>(name: &str, rounds: usize, build: impl Fn() -> (S, 
 }
 
 fn go<S: Service<u64>>(mut service: S, hand: &ClockHand) {
-    for request in 0..CALLS {
+    let step = |request| {
         hand.advance(STEP);
-        call(&mut service, request);
-    }
+        request
+    };
+    task(&mut service, CALLS, step).run();
 }
 
 /// The states that a breaker goes through. The runs that are timed have no observer.

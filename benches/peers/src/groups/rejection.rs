@@ -16,7 +16,7 @@ use crate::{
     effort::Effort,
     guards::{HOUR, buttress, failsafe, recloser, seatbelt},
     report::Line,
-    rounds::{self, Row, call, row},
+    rounds::{self, Row, row, task},
     services::{Broken, Echo, Fault, Never, Typed},
 };
 
@@ -65,15 +65,14 @@ fn rows() -> Vec<Row> {
 
 /// Calls that are all refused.
 fn refusing<S: Service<u64> + 'static>(name: &str, mut service: S) -> Row {
-    assert!(!call(&mut service, 0), "{name} is to refuse");
+    let succeeded = task(&mut service, 1, |request| request).run();
+    assert_eq!(succeeded, 0, "{name} is to refuse");
     row(name, service)
 }
 
 /// The same for a breaker that opens by failures.
 fn opened<S: Service<u64> + 'static>(name: &str, mut service: S) -> Row {
-    for request in 0..500 {
-        call(&mut service, request);
-    }
+    task(&mut service, 500, |request| request).run();
     refusing(name, service)
 }
 

@@ -11,15 +11,12 @@ use crate::{
 
 pub(crate) const NAME: &str = "stacks";
 
-/// The row that the crate has no code for yet: its stack with metrics on. Here is where it goes.
-pub(crate) const ABSENT: &str =
-    "buttress/stack-metrics is absent: the crate does not count into a metrics recorder yet";
-
 pub(crate) fn measure(effort: Effort) -> Vec<Line> {
     let rows = vec![
         row("bare", Echo),
         row("buttress/stack-static", buttress::stack_static(Echo)),
         row("buttress/stack-runtime", buttress::stack_runtime(Echo)),
+        row("buttress/stack-metrics", buttress::stack_metrics(Echo)),
         row("tower/stack-of-three", tower::stack_of_three(Echo)),
         row("tower/stack-of-three-budget", tower::stack_of_three_budget(Echo)),
         row(

@@ -15,7 +15,7 @@ use tower::ServiceBuilder;
 
 use crate::{
     guards::{CONCURRENT, LIMIT, buttress},
-    rounds::{Row, call},
+    rounds::{Row, task},
 };
 
 // --- axum -------------------------------------------------------------------------------------------------------
@@ -42,12 +42,9 @@ pub(super) fn through_axum() -> Vec<Row> {
 
 fn routed(name: &str, mut router: Router) -> Row {
     Row::new(name, move |calls, meter| {
-        meter.of(|| {
-            for _ in 0..calls {
-                let request = Request::builder().uri("/").body(Body::empty()).unwrap();
-                assert!(call(&mut router, request), "a router does not fail");
-            }
-        });
+        let request = |_| Request::builder().uri("/").body(Body::empty()).unwrap();
+        let mut task = task(&mut router, calls, request);
+        meter.of(|| assert_eq!(task.run(), calls, "a router does not fail"));
     })
     .over("axum/plain")
 }

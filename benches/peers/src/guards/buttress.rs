@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::buttress::{
     Bulkhead, BulkheadConfig, BulkheadLayer, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer,
-    Retry, RetryConfig, RetryLayer, Stack, Timeout, TimeoutConfig, TimeoutLayer,
+    Metrics, Retry, RetryConfig, RetryLayer, Stack, Timeout, TimeoutConfig, TimeoutLayer,
 };
 use tower::{Layer, ServiceBuilder};
 
@@ -47,6 +47,13 @@ pub(crate) fn stack_static<S: Inner>(inner: S) -> impl Guarded + use<S> {
 /// The default order, in one list.
 pub(crate) fn stack_runtime<S: Inner>(inner: S) -> impl Guarded + use<S> {
     stack().layer(inner)
+}
+
+/// The same, counting what metrics publish. That is done by a task, every second, and no call waits for it.
+pub(crate) fn stack_metrics<S: Inner>(inner: S) -> impl Guarded + use<S> {
+    let stack = stack();
+    drop(Metrics::new().stack(&stack));
+    stack.layer(inner)
 }
 
 /// For a service that fails now and then. A retry would wait, and a task that waits measures nothing: so it gives up
