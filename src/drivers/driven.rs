@@ -456,11 +456,10 @@ fn poll_expired<P: Policy, T: Timer>(
     loop {
         if *progress != Progress::Pended {
             *progress = Progress::Pended;
-            let at = reading::with_now(policy.clock(), began, |now| {
-                let deadline = policy.pended(pass, now)?;
-                Some(now.timer(deadline))
-            });
-            timer.arm(at);
+            let mut now = reading::now_since(policy.clock(), began);
+            let deadline = policy.pended(pass, &mut now);
+            reading::leave(&now, policy.clock(), began);
+            timer.arm(deadline.map(|deadline| now.timer(deadline)));
         }
         ready!(timer.poll(cx));
         *progress = Progress::Fresh;
