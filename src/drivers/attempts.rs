@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     marker::PhantomData,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -121,8 +121,9 @@ pub(crate) struct Guarding<S, P, X, R: Renew<S>, A> {
     /// users need not know that.
     renew: fn(&Self, P) -> Self,
     /// What was made so last. A service that is only ever cloned, as those in a router, stays as old as it is, and its
-    /// clones find here what they need.
-    renewed: ArcSwapOption<Self>,
+    /// clones find here what they need. It is made when it is needed: axum applies a layer anew for each request, and an
+    /// `ArcSwap` that is dropped looks around whether another thread is about to read it.
+    renewed: OnceLock<ArcSwapOption<Self>>,
 }
 
 impl<S, P, X: Clone, R: Renew<S> + Clone, A: Clone> Guarding<S, P, X, R, A> {
@@ -152,7 +153,7 @@ impl<S, P, X: Clone, R: Renew<S> + Clone, A: Clone> Guarding<S, P, X, R, A> {
                     spare,
                 )
             },
-            renewed: ArcSwapOption::empty(),
+            renewed: OnceLock::new(),
         }
     }
 }
@@ -161,13 +162,14 @@ impl<S, P: Policy, X, R: Renew<S>, A> Guarding<S, P, X, R, A> {
     /// The same around the policy that has taken the place of this one's. It takes no lock.
     #[cold]
     pub(crate) fn renewed(&self) -> Option<Arc<Self>> {
-        if let Some(renewed) = self.renewed.load_full()
+        let slot = self.renewed.get_or_init(ArcSwapOption::empty);
+        if let Some(renewed) = slot.load_full()
             && !renewed.policy.is_superseded()
         {
             return Some(renewed);
         }
         let renewed = Arc::new((self.renew)(self, self.policy.successor()?));
-        self.renewed.store(Some(Arc::clone(&renewed)));
+        slot.store(Some(Arc::clone(&renewed)));
         Some(renewed)
     }
 

@@ -11,12 +11,12 @@ use pin_project_lite::pin_project;
 
 use crate::{
     drivers::{
+        aside::{Aside, Between, Wait},
         attempts::{AskAttempts, Attempts, Guarded},
         dropping,
         held::Held,
         in_force,
         reading::{self, Mark},
-        refusal::Refusal,
         timer::{NoTimer, Timed, Timer},
     },
     policies::step::{Expired, Next, Policy, Step},
@@ -30,8 +30,7 @@ use crate::{
 type ResultOf<A> = Result<<A as Attempts>::Response, <A as Attempts>::Error>;
 type PassOf<A> = <<A as Guarded>::Policy as Policy>::Pass;
 type CallingTimer<A> = <<A as Guarded>::Policy as Timed>::Calling;
-type BetweenOf<A> = Pin<Box<Between<<A as Attempts>::Next, BetweenTimer<A>>>>;
-type AsideOf<A> = Aside<<A as Attempts>::Answering, BetweenOf<A>>;
+type AsideOf<A> = Aside<<A as Attempts>::Answering, <A as Attempts>::Next, BetweenTimer<A>>;
 type BetweenTimer<A> = <<A as Guarded>::Policy as Timed>::Between;
 type ProjectionOf<'a, A> =
     DrivenProjection<'a, A, <A as Attempts>::Future, <A as Attempts>::Answering, <A as Attempts>::Next>;
@@ -60,7 +59,7 @@ pin_project! {
         #[pin]
         attempt: Option<F>,
         // What the call does where none is.
-        aside: Aside<G, Pin<Box<Between<N, BetweenTimer<A>>>>>,
+        aside: Aside<G, N, BetweenTimer<A>>,
         timer: CallingTimer<A>,
         pass: PassOf<A>,
         attempts: A,
@@ -76,30 +75,6 @@ pin_project! {
                 abandon(this.project());
             }
         }
-    }
-}
-
-/// What a call does beside making an attempt. It is boxed, so that the calls which do nothing of the kind are smaller; and
-/// it stands beside the attempt and not in its place, so that an attempt, which is there when the call is made, is put
-/// into its place without a stop elsewhere.
-pub(crate) enum Aside<G, B> {
-    /// Nothing.
-    Nothing,
-    /// The next attempt waits to be made.
-    Between(B),
-    /// A fallback makes its answer.
-    Answering(Pin<Box<G>>),
-    /// The call was refused before anything of it began.
-    Refused(Refusal),
-}
-
-pin_project! {
-    #[project = BetweenProjection]
-    pub(crate) struct Between<N, T> {
-        next: N,
-        wait: Wait,
-        // None where the call has one anyway.
-        timer: T,
     }
 }
 
@@ -124,19 +99,6 @@ enum Running {
     Yes,
 }
 
-/// What the next attempt waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    /// A slot.
-    Slot,
-    /// Its time.
-    Time,
-    /// Its service to be ready, to enter the policy then: nothing of the call has begun.
-    ReadyToEnter,
-    /// Its service to be ready, to enter then what lies below the policy that waited.
-    ReadyToResume,
-}
-
 impl<A: Attempts> DrivenBy<A> {
     /// A call that has entered its policy: its first attempt was made, or `aside` says what it does instead.
     #[inline(always)]
@@ -157,27 +119,6 @@ impl<A: Attempts> DrivenBy<A> {
     pub(crate) fn unentered(attempts: A, next: A::Next) -> Self {
         let aside = Aside::between(next, Wait::ReadyToEnter);
         Self::new(attempts, PassOf::<A>::default(), None, aside)
-    }
-}
-
-impl<G, N, T: Timer> Aside<G, Pin<Box<Between<N, T>>>> {
-    fn between(next: N, wait: Wait) -> Self {
-        let timer = T::default();
-        Self::Between(Box::pin(Between { next, wait, timer }))
-    }
-
-    /// Waits in a queue for the first attempt.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn queued(next: N) -> Self {
-        Self::between(next, Wait::Slot)
-    }
-
-    /// Is refused.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self::Refused(Refusal::of(rejected))
     }
 }
 
@@ -310,7 +251,7 @@ impl<A: Attempts> DrivenBy<A> {
             }
             Aside::Refused(refusal) => Step::Refused(refusal.take().unwrap_or_else(|| not_ready(attempts))),
             Aside::Between(between) => {
-                let BetweenProjection { next, wait, .. } = between.as_mut().project();
+                let Between { next, wait, .. } = &mut **between;
                 match wait {
                     Wait::Slot => {
                         ready!(attempts.policy().poll_queue(this.pass, cx));
@@ -366,9 +307,8 @@ impl<A: Attempts> DrivenBy<A> {
         let mut this = self.project();
         *this.progress = Progress::Fresh;
         if let Aside::Between(between) = this.aside {
-            let BetweenProjection { next, .. } = between.as_mut().project();
             *this.running = Running::Yes;
-            let made = this.attempts.make(next);
+            let made = this.attempts.make(&mut between.next);
             *this.running = Running::No;
             match made {
                 Some(attempt) => {
@@ -386,7 +326,7 @@ impl<A: Attempts> DrivenBy<A> {
         let this = self.project();
         *this.progress = Progress::Fresh;
         if let Aside::Between(between) = this.aside {
-            let BetweenProjection { next, wait, .. } = between.as_mut().project();
+            let Between { next, wait, .. } = &mut **between;
             if *wait != Wait::Slot {
                 this.attempts.unready(next);
                 *wait = Wait::Slot;
@@ -406,7 +346,7 @@ impl<A: Attempts> DrivenBy<A> {
                 policy,
                 pass,
                 progress,
-                between.as_mut().project().timer,
+                &mut between.timer,
                 began,
                 cx
             ))
@@ -420,7 +360,7 @@ impl<A: Attempts> DrivenBy<A> {
             }
             Expired::Resume | Expired::NotYet => {
                 if let Aside::Between(between) = this.aside {
-                    *between.as_mut().project().wait = Wait::ReadyToResume;
+                    between.wait = Wait::ReadyToResume;
                 }
                 None
             }
@@ -429,7 +369,7 @@ impl<A: Attempts> DrivenBy<A> {
 }
 
 /// Drops what is pending.
-fn end<F, G, B>(mut attempt: Pin<&mut Option<F>>, aside: &mut Aside<G, B>) {
+fn end<F, G, N, T>(mut attempt: Pin<&mut Option<F>>, aside: &mut Aside<G, N, T>) {
     attempt.set(None);
     *aside = Aside::Nothing;
 }
@@ -456,11 +396,10 @@ fn poll_expired<P: Policy, T: Timer>(
     loop {
         if *progress != Progress::Pended {
             *progress = Progress::Pended;
-            let at = reading::with_now(policy.clock(), began, |now| {
-                let deadline = policy.pended(pass, now)?;
-                Some(now.timer(deadline))
-            });
-            timer.arm(at);
+            let mut now = reading::now_since(policy.clock(), began);
+            let deadline = policy.pended(pass, &mut now);
+            reading::leave(&now, policy.clock(), began);
+            timer.arm(deadline.map(|deadline| now.timer(deadline)));
         }
         ready!(timer.poll(cx));
         *progress = Progress::Fresh;

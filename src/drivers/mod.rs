@@ -6,6 +6,7 @@
 
 pub(crate) mod adapt;
 pub(crate) mod answer;
+pub(crate) mod aside;
 pub(crate) mod attempts;
 pub(crate) mod builder_ext;
 pub(crate) mod driven;

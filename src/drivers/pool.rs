@@ -7,7 +7,7 @@
 use std::{cell::RefCell, thread::LocalKey};
 
 /// So many pieces are kept by a thread, and no more: what was allocated for a burst of calls goes with it.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 /// Pieces of memory that no call uses. A thread has one for each kind.
 pub(crate) struct Pool<T>(RefCell<Vec<T>>);

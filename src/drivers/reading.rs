@@ -6,21 +6,12 @@
 
 use std::cell::Cell;
 
-use crate::vocabulary::clock::{Clock, Now, Timestamp};
-
-struct Last {
-    /// How many readings this thread has made.
-    made: Cell<u64>,
-    at: Cell<Timestamp>,
-}
+use crate::vocabulary::clock::{Clock, Now, Reading};
 
 thread_local! {
-    static LAST: Last = const {
-        Last {
-            made: Cell::new(0),
-            at: Cell::new(Timestamp::from_nanos(0)),
-        }
-    };
+    /// How many readings this thread has made.
+    static MADE: Cell<u64> = const { Cell::new(0) };
+    static LAST: Cell<Option<Reading>> = const { Cell::new(None) };
 }
 
 /// A point in the work of a thread: readings after it are recent, readings before it are not.
@@ -30,59 +21,70 @@ pub(crate) struct Mark(u64);
 /// This point.
 #[inline(always)]
 pub(crate) fn mark() -> Mark {
-    Mark(LAST.with(|last| last.made.get()))
+    Mark(MADE.get())
 }
 
-/// Does what needs the time of a clock: `since` the mark it may have been read already.
+/// The time by that clock, if it was read since the mark as it was read then.
 #[inline]
-pub(crate) fn with_now<T>(clock: &Clock, since: Mark, work: impl FnOnce(&mut Now<'_>) -> T) -> T {
-    if !clock.is_tokio() {
-        return work(&mut Now::of(clock));
+pub(crate) fn now_since(clock: &Clock, mark: Mark) -> Now<'_> {
+    if MADE.get() == mark.0 || !clock.is_tokio() {
+        return Now::of(clock);
     }
-    LAST.with(|last| {
-        let recent = (last.made.get() != since.0).then(|| last.at.get());
-        let mut now = Now::of_reading(clock, recent);
-        let done = work(&mut now);
-        if let Some(at) = now.reading() {
-            last.at.set(at);
-            last.made.set(last.made.get().wrapping_add(1));
-        }
-        done
-    })
+    Now::of_reading(clock, LAST.get())
+}
+
+/// Leaves the reading, where one was made since the mark, to whoever asks next.
+#[inline]
+pub(crate) fn leave(now: &Now<'_>, clock: &Clock, mark: Mark) {
+    if MADE.get() == mark.0
+        && clock.is_tokio()
+        && let Some(reading) = now.reading()
+    {
+        LAST.set(Some(reading));
+        MADE.set(mark.0.wrapping_add(1));
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{mark, with_now};
+    use super::{Mark, leave, mark, now_since};
     use crate::vocabulary::clock::{Clock, Timestamp};
+
+    fn read(clock: &Clock, since: Mark) -> Timestamp {
+        let mut now = now_since(clock, since);
+        let read = now.get();
+        leave(&now, clock, since);
+        read
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_reading_since_the_mark_is_taken_and_one_before_it_is_not() {
         let clock = Clock::tokio();
-        let outer = mark();
-        let inner = mark();
-        let read = with_now(&clock, inner, |now| now.get());
+        let (outer, inner) = (mark(), mark());
+        let first = read(&clock, inner);
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        assert_eq!(with_now(&clock, outer, |now| now.get()), read);
-        let later = with_now(&clock, mark(), |now| now.get());
-        assert_eq!(later.since(read).as_secs(), 1);
+        assert_eq!(read(&clock, outer), first);
+        assert_eq!(read(&clock, outer), first);
+        assert_eq!(read(&clock, mark()).since(first).as_secs(), 1);
     }
 
     #[test]
     fn another_clock_has_readings_of_its_own() {
+        let (manual, hand) = Clock::manual();
         let began = mark();
-        with_now(&Clock::tokio(), began, |now| now.get());
-        let (manual, _hand) = Clock::manual();
-        assert_eq!(
-            with_now(&manual, began, |now| now.get()),
-            Timestamp::from_nanos(0)
-        );
+        read(&Clock::tokio(), began);
+        assert_eq!(read(&manual, began), Timestamp::from_nanos(0));
+        let began = mark();
+        hand.set(Timestamp::from_nanos(7));
+        read(&manual, began);
+        assert_ne!(read(&Clock::tokio(), began), Timestamp::from_nanos(7));
     }
 
     #[test]
-    fn nobody_asked_nothing_read() {
+    fn where_nobody_asked_nothing_is_left() {
+        let clock = Clock::tokio();
         let began = mark();
-        with_now(&Clock::tokio(), began, |_| ());
-        with_now(&Clock::tokio(), began, |now| assert_eq!(now.reading(), None));
+        leave(&now_since(&clock, began), &clock, began);
+        assert!(now_since(&clock, began).reading().is_none());
     }
 }

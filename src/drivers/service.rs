@@ -15,8 +15,9 @@ use tower::{
 use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
+        aside::Aside,
         attempts::{AskAttempts, Guarding, NextCall, ServiceAttempts},
-        driven::{Aside, DrivenBy},
+        driven::DrivenBy,
         exchange::{Exchange, Plain},
         replay::{Once, Renew, Replay},
         timer::Timed,

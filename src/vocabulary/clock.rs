@@ -197,13 +197,19 @@ impl fmt::Debug for Clock {
     }
 }
 
+/// A reading of a clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    at: Timestamp,
+    /// What Tokio's clock read, if it is that one.
+    instant: Option<tokio::time::Instant>,
+}
+
 /// The time of one step, read from the clock when it is first needed and then once.
 #[derive(Debug)]
 pub struct Now<'a> {
     clock: &'a Clock,
-    read: Option<Timestamp>,
-    /// What Tokio's clock read then, if it is that one.
-    instant: Option<tokio::time::Instant>,
+    reading: Option<Reading>,
     /// The point that was last told by [`after`](Now::after), as a timestamp and as a timer takes it.
     told: Option<(Timestamp, tokio::time::Instant)>,
 }
@@ -212,56 +218,54 @@ impl<'a> Now<'a> {
     /// That clock's, not read yet.
     #[inline]
     pub const fn of(clock: &'a Clock) -> Self {
-        Self {
-            clock,
-            read: None,
-            instant: None,
-            told: None,
-        }
+        Self::of_reading(clock, None)
     }
 
     /// That clock's, read already where there is a reading.
     #[inline]
-    pub(crate) const fn of_reading(clock: &'a Clock, read: Option<Timestamp>) -> Self {
+    pub(crate) const fn of_reading(clock: &'a Clock, reading: Option<Reading>) -> Self {
         Self {
             clock,
-            read,
-            instant: None,
+            reading,
             told: None,
         }
     }
 
     /// What was read, if it was.
     #[inline]
-    pub(crate) const fn reading(&self) -> Option<Timestamp> {
-        self.read
+    pub(crate) const fn reading(&self) -> Option<Reading> {
+        self.reading
     }
 
     /// The time.
     #[inline]
     pub fn get(&mut self) -> Timestamp {
-        if let Some(read) = self.read {
-            return read;
-        }
-        let read = match &self.clock.0 {
+        self.read().at
+    }
+
+    #[inline]
+    fn read(&mut self) -> &Reading {
+        self.reading.get_or_insert_with(|| match &self.clock.0 {
             Source::Tokio => {
                 let instant = tokio::time::Instant::now();
-                self.instant = Some(instant);
-                since_origin(instant)
+                Reading {
+                    at: since_origin(instant),
+                    instant: Some(instant),
+                }
             }
-            Source::Manual(_) => self.clock.now(),
-        };
-        self.read = Some(read);
-        read
+            Source::Manual(_) => Reading {
+                at: self.clock.now(),
+                instant: None,
+            },
+        })
     }
 
     /// The point so many nanoseconds from now, at most [`Timestamp::MAX`].
     #[inline]
     pub(crate) fn after(&mut self, nanos: u64) -> Timestamp {
-        let point = Timestamp(self.get().0.saturating_add(nanos));
-        let at = self
-            .instant
-            .and_then(|instant| instant.checked_add(Duration::from_nanos(nanos)));
+        let &Reading { at, instant } = self.read();
+        let point = Timestamp(at.0.saturating_add(nanos));
+        let at = instant.and_then(|instant| instant.checked_add(Duration::from_nanos(nanos)));
         self.told = at.map(|at| (point, at));
         point
     }
