@@ -45,6 +45,7 @@ mod real {
         }
 
         /// A number of this thread, for whoever asks whether it is another one's turn.
+        #[allow(clippy::unused_self, reason = "under loom the number belongs to it")]
         pub(crate) fn thread(&self) -> usize {
             thread_number()
         }

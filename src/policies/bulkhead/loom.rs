@@ -326,3 +326,32 @@ fn a_full_queue_refuses_and_no_slot_is_lost() {
         assert_idle(&slots, 1);
     });
 }
+
+#[test]
+fn who_asks_after_the_last_slot_was_taken_hears_that_none_is_free() {
+    model(|| {
+        let slots = Arc::new(Slots::new(3));
+        // It was full, so that who asks looks at the word; and is empty, so that they note that.
+        for _ in 0..3 {
+            assert!(slots.try_acquire());
+        }
+        for _ in 0..3 {
+            slots.release();
+        }
+        let other = beside(&slots, |slots| {
+            slots.is_full();
+        });
+        for _ in 0..3 {
+            assert!(slots.try_acquire());
+        }
+        assert!(slots.is_full());
+        other.join().unwrap();
+        assert!(slots.is_full());
+        slots.release();
+        assert!(!slots.is_full());
+        slots.release();
+        slots.release();
+        assert!(!slots.is_full());
+        assert_idle(&slots, 3);
+    });
+}

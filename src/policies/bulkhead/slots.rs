@@ -16,13 +16,32 @@ use crate::vocabulary::{
 ///
 /// Without waiters a slot is taken by one atomic exchange and given back by one subtraction. Whoever finds waiters goes
 /// through the queue's lock, so that nobody overtakes them.
+///
+/// In this order: between the word, which calls write to, and the hint, which they hardly ever do, there are 64 bytes and
+/// so the end of a cache line.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Slots {
     /// Calls in flight in the lower half, the limit in the upper, so that who takes a slot sees both at once; and
     /// [`WAITERS`] while the queue is not empty: then only who holds the queue's lock takes a slot. Whoever gives one
     /// back while that mark is set takes the lock after that, and hands it on.
     word: AtomicU64,
     queue: Mutex<Queue>,
+    hint: Hint,
+}
+
+const _: () = assert!(std::mem::offset_of!(Slots, hint) >= std::mem::offset_of!(Slots, word) + 64);
+
+/// Whether all slots may be taken. A service that is asked whether it is ready looks here first: the word may have to be
+/// fetched from another processor, and once more when the call takes its slot.
+///
+/// It may say so for a while after that is over, and never says otherwise while it is so.
+#[derive(Debug)]
+struct Hint {
+    /// How often the last slot was taken.
+    fills: AtomicU64,
+    /// How often it had been taken, when somebody last saw that slots were free after that.
+    freed: AtomicU64,
 }
 
 const WAITERS: u64 = 1 << 63;
@@ -73,17 +92,19 @@ impl Slots {
         Self {
             word: AtomicU64::new(u64::from(limit) << LIMIT_SHIFT),
             queue: Mutex::new(Queue::default()),
+            hint: Hint {
+                fills: AtomicU64::new(0),
+                freed: AtomicU64::new(0),
+            },
         }
     }
 
-    #[allow(clippy::cast_possible_truncation)]
     pub(super) fn limit(&self) -> u32 {
-        ((self.word.load(Ordering::Relaxed) & LIMIT_MASK) >> LIMIT_SHIFT) as u32
+        limit_of(self.word.load(Ordering::Relaxed))
     }
 
-    #[allow(clippy::cast_possible_truncation)]
     pub(super) fn in_flight(&self) -> u32 {
-        (self.word.load(Ordering::Relaxed) & COUNT_MASK) as u32
+        count_of(self.word.load(Ordering::Relaxed))
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -91,8 +112,31 @@ impl Slots {
     }
 
     /// Whether a call that came now would have to wait.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
-        !has_room(self.word.load(Ordering::Relaxed))
+        let Hint { fills, freed } = &self.hint;
+        fills.load(Ordering::Relaxed) != freed.load(Ordering::Relaxed) && self.is_surely_full()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_surely_full(&self) -> bool {
+        // Before the word: whoever takes the last slot after this look at it makes this number another one.
+        let fills = self.hint.fills.load(Ordering::Acquire);
+        let word = self.word.load(Ordering::Relaxed);
+        // Not while it may be full again soon: to write this costs others more than to look at the word.
+        if has_room(word) && count_of(word) < limit_of(word) / 2 {
+            self.hint.freed.store(fills, Ordering::Relaxed);
+        }
+        !has_room(word)
+    }
+
+    /// The word has become `word`: notes it when no slot is free any more.
+    #[inline]
+    fn note_if_full(&self, word: u64) {
+        if !has_room(word) {
+            self.hint.fills.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Takes a slot when one is free and nobody waits for it.
@@ -104,7 +148,10 @@ impl Slots {
                 .word
                 .compare_exchange(word, word + 1, Ordering::Acquire, Ordering::Relaxed)
             {
-                Ok(_) => return true,
+                Ok(_) => {
+                    self.note_if_full(word + 1);
+                    return true;
+                }
                 Err(changed) => word = changed,
             }
         }
@@ -256,7 +303,10 @@ impl Slots {
                 .word
                 .compare_exchange(word, resized, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) => break,
+                Ok(_) => {
+                    self.note_if_full(resized);
+                    break;
+                }
                 Err(changed) => word = changed,
             }
         }
@@ -287,7 +337,17 @@ impl Slots {
 /// Whether a slot is free and nobody waits for it.
 #[inline]
 const fn has_room(word: u64) -> bool {
-    word & WAITERS == 0 && word & COUNT_MASK < (word & LIMIT_MASK) >> LIMIT_SHIFT
+    word & WAITERS == 0 && count_of(word) < limit_of(word)
+}
+
+#[allow(clippy::cast_possible_truncation)]
+const fn limit_of(word: u64) -> u32 {
+    ((word & LIMIT_MASK) >> LIMIT_SHIFT) as u32
+}
+
+#[allow(clippy::cast_possible_truncation)]
+const fn count_of(word: u64) -> u32 {
+    (word & COUNT_MASK) as u32
 }
 
 fn wake(wakers: Vec<Waker>) {
@@ -520,6 +580,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_slot_that_comes_too_late_goes_to_the_next() {
+        let slots = Slots::new(1);
+        let cx = Context::from_waker(Waker::noop());
+        let queued = || match slots.arrive(8, WAIT) {
+            Arrival::Queued(ticket) => ticket,
+            other => panic!("{other:?}"),
+        };
+        assert!(slots.try_acquire());
+        let (late, next) = (queued(), queued());
+        let began = Timestamp::default();
+        assert_eq!(slots.pended(late, began), Some(began.after(WAIT)));
+        slots.release();
+        assert_eq!(slots.expire(late, began.after(WAIT / 2)), None);
+        assert_eq!(slots.expire(late, began.after(WAIT)), Some(WAIT));
+        assert!(slots.poll(next, &cx).is_ready());
     }
 
     /// A waker whose end runs code of its user, as the end of a task does.
