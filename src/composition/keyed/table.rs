@@ -205,7 +205,6 @@ impl<P: PerKey> Keyed<P> {
 
     /// Goes through the policies of all keys, and that of those which find no place. No lock is held meanwhile, and few
     /// keys are kept from being forgotten at a time.
-    #[cfg(feature = "metrics")]
     pub(crate) fn for_each(&self, mut visit: impl FnMut(P)) {
         for shard in &self.0.shards {
             let policies: Vec<P> = {

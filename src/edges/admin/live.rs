@@ -90,6 +90,7 @@ struct State<'a> {
 
 impl Live {
     pub(super) fn new(registry: &Registry, options: &Options) -> Self {
+        registry.count_calls();
         let mut series = Series::default();
         series.sample(&registry.snapshot());
         Self {
@@ -246,6 +247,8 @@ pub(super) async fn run(shared: WeakShared, mut events: Events) {
             _ = ticks.tick() => {
                 let Some(shared) = Weak::upgrade(&shared) else { return };
                 shared.registry.tick();
+                // Stages may have come.
+                shared.registry.count_calls();
                 while let Some(told) = events.try_recv() {
                     shared.live.note(&told);
                 }

@@ -47,10 +47,11 @@ use self::{
     gauges::{Gauges, Shown},
     meter::Counted,
     sink::Sink,
-    source::{Role, Source},
+    source::Source,
 };
 use crate::{
     composition::{
+        counting::Role,
         keyed::{KeyedBulkhead, KeyedCircuitBreaker, KeyedStack},
         registry::Registry,
     },
