@@ -182,6 +182,70 @@ async fn bodies_pass_as_they_come_both_ways_however_large() {
     assert!(answer.bytes().await.unwrap() == sent);
 }
 
+#[tokio::test]
+async fn an_image_server_that_is_down_opens_its_own_breaker_and_no_other_and_the_page_tells() {
+    let (_serving, mut said, gateway, _) = serving(&["--for", "60s"]);
+    let mut rest = String::new();
+    let mut find = |begins: &str| loop {
+        rest.clear();
+        assert!(
+            said.read_line(&mut rest).unwrap() > 0,
+            "a line that begins: {begins}"
+        );
+        if let Some(found) = rest.trim().strip_prefix(begins) {
+            return found.to_owned();
+        }
+    };
+    let admin = find("Admin page ");
+    let admin = admin.split_whitespace().next().unwrap().to_owned();
+    let servers = find("Image servers, for /images/...: ");
+    let servers: Vec<&str> = servers.split_whitespace().collect();
+    assert_eq!(servers.len(), 3);
+    make("failing", servers[0]).await;
+
+    let mut problems = 0;
+    for number in 0..90 {
+        let answer = plain_client()
+            .get(format!("{gateway}/images/{number}.jpg"))
+            .send();
+        let answer = answer.await.unwrap();
+        if answer.status() == 503 && answer.headers()["content-type"] == "application/problem+json" {
+            let problem: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+            assert_eq!(
+                problem["policy"],
+                format!("images/circuit_breaker[{}]", servers[0])
+            );
+            problems += 1;
+        }
+    }
+    assert!(problems > 0, "it refuses");
+    let stack = plain_client().get(format!("{admin}api/stacks/images")).send();
+    let stack: serde_json::Value =
+        serde_json::from_slice(&stack.await.unwrap().bytes().await.unwrap()).unwrap();
+    let keys = stack["keys"]["shown"].as_array().unwrap();
+    let states: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            (
+                key["key"].as_str().unwrap(),
+                &key["stages"][0]["snapshot"]["state"],
+            )
+        })
+        .collect();
+    for (key, state) in &states {
+        assert_eq!(
+            *state,
+            if *key == servers[0] { "open" } else { "closed" },
+            "{states:?}"
+        );
+    }
+    assert_eq!(states.len(), 3);
+    assert!(
+        stack["stages"][0]["calls"]["rejected"].as_u64() >= Some(problems),
+        "{stack}"
+    );
+}
+
 #[track_caller]
 fn fails_with_one_line(args: &[&str], code: i32, tells: &[&str]) {
     let ran = gateway(args);
@@ -233,7 +297,17 @@ fn the_help_names_every_flag() {
     let ran = gateway(&["--help"]);
     assert!(ran.status.success());
     let help = String::from_utf8(ran.stdout).unwrap();
-    for flag in ["--upstream", "--listen", "--for", "--rate", "--serve", "--help"] {
+    for flag in [
+        "--upstream",
+        "--listen",
+        "--for",
+        "--config",
+        "--admin",
+        "--token",
+        "--rate",
+        "--serve",
+        "--help",
+    ] {
         assert!(help.contains(flag), "{flag}");
     }
 }

@@ -225,6 +225,27 @@ async fn names_units_and_labels_follow_the_conventions() {
     }
 }
 
+#[tokio::test]
+async fn the_page_for_operators_explains_each_word_of_each_label() {
+    let page = include_str!("../docs/metrics.md");
+    let stack = four();
+    let mut metrics = Metrics::new().stack(&stack).fallback(&Fallback::new("pay"));
+    let seen = publish(&mut metrics);
+    for series in seen.0.keys() {
+        let labels = series.split_once('{').unwrap().1.trim_end_matches('}');
+        for (label, word) in labels.split(',').filter_map(|label| label.split_once('=')) {
+            assert!(
+                page.contains(&format!("`{label}`")),
+                "the label {label} of {series}"
+            );
+            assert!(
+                label == "name" || page.contains(&format!("`{word}`")),
+                "{label}={word} of {series}"
+            );
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_recorder_that_is_installed_late_has_all_counts() {
     let stack = four();

@@ -275,19 +275,35 @@ async fn calls_are_counted_by_outcome_from_when_that_is_asked_for() {
     let slot = registry.bulkhead("payments").unwrap().try_acquire().unwrap();
     stack.run(fails).await.unwrap_err();
     drop(slot);
-    stack.run(std::future::pending::<Result<(), std::io::Error>>).await.unwrap_err();
+    stack
+        .run(std::future::pending::<Result<(), std::io::Error>>)
+        .await
+        .unwrap_err();
     assert_eq!(
         counts(&registry, "payments"),
         [
-            Some(vec![("success", 1), ("failure", 2), ("ignored", 1), ("dropped", 0)]),
-            Some(vec![("success", 1), ("failure", 4), ("ignored", 1), ("rejected", 0)]),
+            Some(vec![
+                ("success", 1),
+                ("failure", 2),
+                ("ignored", 1),
+                ("dropped", 0)
+            ]),
+            Some(vec![
+                ("success", 1),
+                ("failure", 4),
+                ("ignored", 1),
+                ("rejected", 0)
+            ]),
             Some(vec![("completed", 4), ("rejected", 2), ("dropped", 0)]),
             Some(vec![("admitted", 6), ("rejected", 1), ("dropped", 0)]),
         ]
     );
     let snapshot = registry.snapshot();
     let calls = snapshot.stacks[0].stages[1].calls.clone().unwrap();
-    assert_eq!((calls.total(), calls.of("failure"), calls.of("dropped")), (6, 4, 0));
+    assert_eq!(
+        (calls.total(), calls.of("failure"), calls.of("dropped")),
+        (6, 4, 0)
+    );
 
     // A stage that comes later counts from the next time.
     let more = stages.stage("total", TimeoutConfig::new(Duration::from_secs(9)));

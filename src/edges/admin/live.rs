@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::{
     sync::{Semaphore, broadcast, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use super::{
@@ -237,11 +237,20 @@ pub(super) fn written_frame(event: &str, id: Option<&str>, json: &str) -> Bytes 
 
 /// Keeps events and samples and tells the state, until all handles are gone.
 pub(super) async fn run(shared: WeakShared, mut events: Events) {
-    let mut ticks = interval(EVERY);
+    let clock = Clock::tokio();
+    // The first samples are of now: it may have been built long before.
+    {
+        let Some(shared) = Weak::upgrade(&shared) else {
+            return;
+        };
+        let mut series = Series::default();
+        series.sample(&shared.registry.snapshot());
+        *shared.live.series() = series;
+    }
+    let mut ticks = interval_at(clock.timer(clock.now().after(EVERY)), EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // When to tell the state because of an event.
     let mut due: Option<Instant> = None;
-    let clock = Clock::tokio();
     loop {
         tokio::select! {
             _ = ticks.tick() => {

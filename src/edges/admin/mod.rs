@@ -34,6 +34,10 @@
 //! | `GET /health` | 200, or 503 while a circuit breaker that [counts](AdminBuilder::health) refuses calls |
 //! | `POST /api/commands` | carries out a command |
 //!
+//! Each stage says how many [calls](crate::CallCounts) it has counted, of a keyed stack those of all keys together; the page
+//! makes calls per second of them. Policies count from when the page is built, as [`Metrics`](crate::Metrics) has them count:
+//! a call then pays a few nanoseconds for each policy.
+//!
 //! All URLs of the page are relative: it can be nested anywhere, also behind a proxy that takes a prefix away.
 //!
 //! # Commands

@@ -56,7 +56,8 @@ pub(super) struct Sample {
     value: Option<f64>,
     /// Calls rejected within the second; of a key by any of its policies.
     rejected: u64,
-    /// Calls that ended or were rejected within the second. A key has none: it does not count alone.
+    /// Calls that ended or were rejected within the second; none in the first sample. A key has none: it does not count
+    /// alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     calls: Option<u64>,
 }
@@ -67,10 +68,12 @@ impl Series {
         self.ticks += 1;
         let mut before = std::mem::take(&mut self.policies);
         let mut add = |name: &Arc<str>, sample: Sample, seen: Seen| {
-            let mut samples = before.remove(name).unwrap_or_else(|| Samples {
+            // Of the first sample it is not known over how long its calls came.
+            let first = Samples {
                 kept: VecDeque::new(),
-                seen,
-            });
+                seen: Seen { calls: None, ..seen },
+            };
+            let mut samples = before.remove(name).unwrap_or(first);
             if samples.kept.len() == KEPT {
                 samples.kept.pop_front();
             }
@@ -162,7 +165,13 @@ fn look(policy: &PolicySnapshot) -> (Sample, Seen) {
         value,
         ..Sample::default()
     };
-    (sample, Seen { rejected, calls: None })
+    (
+        sample,
+        Seen {
+            rejected,
+            calls: None,
+        },
+    )
 }
 
 #[cfg(test)]
@@ -226,12 +235,15 @@ mod tests {
         assert_eq!(
             of(&series, "one/circuit_breaker"),
             json!([
-                {"state": "closed", "value": 0.0, "rejected": 0, "calls": 0},
+                {"state": "closed", "value": 0.0, "rejected": 0},
                 {"state": "open", "value": 0.5, "rejected": 1, "calls": 5},
             ])
         );
         let newest = serde_json::to_value(series.newest()).unwrap();
-        assert_eq!(newest["one/bulkhead"], json!({"value": 0.0, "rejected": 0, "calls": 5}));
+        assert_eq!(
+            newest["one/bulkhead"],
+            json!({"value": 0.0, "rejected": 0, "calls": 5})
+        );
     }
 
     #[tokio::test]
@@ -246,12 +258,20 @@ mod tests {
         hosts.get("sick").run(succeed).await.unwrap_err();
         series.sample(&registry.snapshot());
         let sick = |rejected| json!({"state": "open", "value": 1.0, "rejected": rejected});
-        assert_eq!(of(&series, "hosts/circuit_breaker[sick]"), json!([sick(0), sick(1)]));
+        assert_eq!(
+            of(&series, "hosts/circuit_breaker[sick]"),
+            json!([sick(0), sick(1)])
+        );
         let well = json!({"state": "closed", "value": 0.0, "rejected": 0});
         assert_eq!(of(&series, "hosts/circuit_breaker[well]"), json!([well, well]));
-        assert_eq!(of(&series, "hosts/bulkhead[sick]"), Value::Null, "one for each key");
+        assert_eq!(
+            of(&series, "hosts/bulkhead[sick]"),
+            Value::Null,
+            "one for each key"
+        );
+        let first = json!({"value": null, "rejected": 0});
         let calls = |calls| json!({"value": null, "rejected": 0, "calls": calls});
-        assert_eq!(of(&series, "hosts/bulkhead"), json!([calls(0), calls(2), calls(1)]));
+        assert_eq!(of(&series, "hosts/bulkhead"), json!([first, calls(2), calls(1)]));
 
         // Keys that are not shown any more leave nothing behind.
         let mut later = registry.snapshot();
