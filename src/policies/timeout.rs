@@ -24,7 +24,7 @@ use crate::{
 /// Settings of a [`Timeout`]: the builder, and what [`reconfigure`](Timeout::reconfigure) takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
@@ -32,11 +32,11 @@ use crate::{
 #[non_exhaustive]
 pub struct TimeoutConfig {
     /// How long a call may take, above zero. Default: 10 s.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::duration"))]
     #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub limit: Duration,
     /// Where the time is read. Default: Tokio's clock.
-    #[cfg_attr(feature = "config", serde(skip))]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub clock: Clock,
 }
 

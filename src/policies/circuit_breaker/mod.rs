@@ -22,7 +22,7 @@ mod machine;
 pub(crate) mod meter;
 mod permit;
 mod probes;
-#[cfg(feature = "config")]
+#[cfg(feature = "serde")]
 mod shape;
 mod snapshot;
 mod step;

@@ -14,7 +14,7 @@ mod config;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 pub(crate) mod meter;
-#[cfg(feature = "config")]
+#[cfg(feature = "serde")]
 mod shape;
 mod step;
 

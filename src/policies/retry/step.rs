@@ -33,6 +33,9 @@ pub struct RetryPass {
     wait_end: u64,
 }
 
+/// A longer text of what failed is cut.
+const LONGEST_TEXT: usize = 200;
+
 /// For [`RetryPass::began`]: the settings do not limit the time.
 const UNLIMITED: u64 = u64::MAX;
 
@@ -155,6 +158,20 @@ impl Policy for Retry {
     }
 }
 
+/// What failed, in words.
+fn told(outcome: &Outcome<'_>) -> Arc<str> {
+    let mut text = match (outcome.rejected(), outcome.error(), outcome.status()) {
+        (Some(rejected), ..) => rejected.to_string(),
+        (None, Some(error), _) => error.to_string(),
+        (None, None, Some(status)) => format!("status {status}"),
+        (None, None, None) => "no success".to_owned(),
+    };
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
+        text.truncate(end);
+    }
+    text.into()
+}
+
 impl Retry {
     /// Tells of a result that nothing advises to retry. An attempt that is refused is the refuser's to tell, unless
     /// others were made before it.
@@ -205,7 +222,11 @@ impl Retry {
                 if let Some(meter) = self.0.meter.get() {
                     meter.retries.add();
                 }
-                self.tell_call(EventKind::Retrying, || What::Retrying { attempt, after: wait });
+                self.tell_call(EventKind::Retrying, || What::Retrying {
+                    attempt,
+                    after: wait,
+                    failure: told(outcome),
+                });
                 Next::Again
             }
             Err(why) => {
