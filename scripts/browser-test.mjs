@@ -276,6 +276,7 @@ try {
   await step('the last minute of each key is to be seen', async () => {
     const keys = stack(page, 'images').locator('tbody tr');
     await until('all image servers', async () => (await keys.count()) === server.images.length);
+    assert.match(await stack(page, 'images').textContent(), /Each has circuit breaker → timeout → bulkhead · 3 keys by authority/);
     for (const row of await keys.all()) assert.equal(await row.locator('td.minute path').count(), 1);
     if (wholeMinute) await wait(45_000);
     const [sick] = server.images;

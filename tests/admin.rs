@@ -944,6 +944,46 @@ async fn the_state_is_told_every_second_and_at_once_when_something_happens() {
 }
 
 #[tokio::test]
+async fn the_calls_of_each_second_and_the_last_minute_of_each_key_are_told_live() {
+    let registry = registry();
+    let address = serve(admin(&registry).router()).await;
+    let mut live = reader(address, "/ops/buttress/api/live", &[]).await;
+    live.frame("state").await;
+    let payments = registry.stack("payments").unwrap();
+    for _ in 0..7 {
+        payments.run(async || Ok::<_, std::io::Error>(())).await.unwrap();
+    }
+    registry.keyed_stack("tenants").unwrap().get("acme");
+    let (mut calls, mut key, mut ticks) = (0, None, Value::Null);
+    for _ in 0..20 {
+        let state = live.frame("state").await.json();
+        if state["ticks"] == ticks {
+            continue;
+        }
+        ticks = state["ticks"].clone();
+        let samples = &state["samples"];
+        calls += samples["payments/retry"]["calls"].as_u64().unwrap_or(0);
+        key = samples["tenants/circuit_breaker[acme]"]["state"]
+            .as_str()
+            .map(str::to_owned);
+        if calls >= 7 && key.is_some() {
+            break;
+        }
+    }
+    assert_eq!((calls, key.as_deref()), (7, Some("closed")));
+    // Who comes later gets the minute.
+    let mut later = reader(address, "/ops/buttress/api/live", &[]).await;
+    let series = later.frame("series").await.json();
+    let kept = series["policies"]["payments/retry"].as_array().unwrap();
+    let kept: u64 = kept
+        .iter()
+        .map(|sample| sample["calls"].as_u64().unwrap_or(0))
+        .sum();
+    assert_eq!(kept, 7);
+    assert!(series["policies"]["tenants/circuit_breaker[acme]"].is_array());
+}
+
+#[tokio::test]
 async fn a_reader_that_is_too_slow_learns_how_much_it_lost() {
     let registry = registry();
     let address = serve(admin(&registry).router()).await;

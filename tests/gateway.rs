@@ -244,6 +244,10 @@ async fn an_image_server_that_is_down_opens_its_own_breaker_and_no_other_and_the
         stack["stages"][0]["calls"]["rejected"].as_u64() >= Some(problems),
         "{stack}"
     );
+    let metrics = plain_client().get(format!("{admin}metrics")).send();
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    let admitted = r#"buttress_calls_total{policy="bulkhead",name="images/bulkhead",outcome="admitted"} "#;
+    assert!(metrics.contains(admitted), "{metrics}");
 }
 
 #[track_caller]

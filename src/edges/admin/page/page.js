@@ -290,9 +290,14 @@
     }
   }
 
+  function nameOf(stage) {
+    const kind = KINDS[stage.kind] || stage.kind;
+    return stage.name === stage.kind ? kind : `${stage.name}, ${kind}`;
+  }
+
   // What all kinds of stages have: name, place for a state, what a command brought about, a button.
   function frameOf(stage, wide) {
-    const title = make('h3', {}, stage.name === stage.kind ? KINDS[stage.kind] || stage.kind : `${stage.name}, ${KINDS[stage.kind] || stage.kind}`);
+    const title = make('h3', {}, nameOf(stage));
     title.title = stage.policy;
     const rate = make('span', { class: 'paced quiet', hidden: true });
     const head = make('div', { class: 'stage-head' }, make('div', { class: 'stage-name' }, title, rate));
@@ -628,7 +633,10 @@
         order = next;
         body.replaceChildren(...names.map((name) => rows.get(name).root));
       }
-      const parts = [`${many(keys.keys, 'key', 'keys')} by ${keys.per}, room for ${count(keys.max_keys)}`];
+      const parts = [
+        `Each has ${stack.stages.map(nameOf).join(' → ')}`,
+        `${many(keys.keys, 'key', 'keys')} by ${keys.per}, room for ${count(keys.max_keys)}`,
+      ];
       if (keys.hidden > 0) parts.push(`${count(keys.hidden)} not shown`);
       if (keys.overflowed > 0) parts.push(`${many(keys.overflowed, 'call', 'calls')} found no place and shared *`);
       if (keys.forgotten > 0) parts.push(`${count(keys.forgotten)} forgotten`);
@@ -793,7 +801,7 @@
   const commandText = (event) =>
     event.command === 'resize' ? `resize to ${event.max_concurrent}` : event.command.replaceAll('_', ' ');
 
-  // A line may break before the key: `images/circuit_breaker[http://…]`.
+  // A line may break before the key: `images/circuit_breaker[KEY]`.
   function keyApart(name) {
     const at = name.indexOf('[');
     return at < 0 ? [name] : [name.slice(0, at), make('wbr'), name.slice(at)];
