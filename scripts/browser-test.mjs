@@ -33,6 +33,9 @@ const oddSettings = `${ownSettings}
 [stacks."${ODD}"]
 order = ["<b>slots"]
 "<b>slots" = { kind = "bulkhead", max_concurrent = 4 }
+
+[stacks."<script>"]
+timeout = "1s"
 `;
 writeFileSync(settings, ownSettings);
 
@@ -188,7 +191,7 @@ async function open(width, height, colorScheme, origin = home, at = '/') {
   });
   page.on('console', (message) => {
     // A connection that is lost, and a command that is refused, are told by the browser itself.
-    const lost = /ERR_CONNECTION|ERR_EMPTY_RESPONSE|ERR_INCOMPLETE_CHUNKED|401 \(Unauthorized\)|409 \(Conflict\)/;
+    const lost = /net::ERR_|401 \(Unauthorized\)|409 \(Conflict\)/;
     if (message.type() === 'error' && !lost.test(message.text())) wrong.push(`console: ${message.text()}`);
   });
   page.on('request', (request) => {
@@ -240,7 +243,7 @@ async function command(page, { choice, reason, token, ttl }) {
 }
 
 try {
-  const page = await open(1440, 1010, 'light');
+  const page = await open(1440, 1032, 'light');
 
   await step('the page stands, also nested behind a proxy, with and without a slash at the end', async () => {
     assert.equal(await badge(page), 'closed');
@@ -426,6 +429,7 @@ try {
   await step('a name with markup is text', async () => {
     writeFileSync(settings, oddSettings);
     await until('the new stack', async () => (await stack(page, ODD).count()) === 1);
+    assert.equal(await stack(page, '<script>').count(), 1);
     assert.match(await stack(page, ODD).textContent(), /<b>slots/);
     await stack(page, ODD).getByRole('button', { name: `Resize… ${ODD}/<b>slots` }).click();
     assert.equal(await page.locator('#dialog-title').textContent(), `${ODD}/<b>slots`);

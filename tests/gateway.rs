@@ -267,6 +267,7 @@ fn a_bad_flag_gets_one_line_that_names_it() {
     fails_with_one_line(&["--frobnicate"], 2, &["--frobnicate", "--help"]);
     fails_with_one_line(&["--for", "soon"], 2, &["--for", "`soon`"]);
     fails_with_one_line(&["--for", "1s"], 2, &["--for", "at least 3s"]);
+    fails_with_one_line(&["--serve", "--token", "short"], 1, &["token", "from 16"]);
     fails_with_one_line(&["--rate", "0"], 2, &["--rate", "`0`", "1 to 1000"]);
     fails_with_one_line(&["--listen", "here"], 2, &["--listen", "`here`"]);
     fails_with_one_line(
@@ -293,7 +294,10 @@ fn an_upstream_that_cannot_be_reached_gets_one_line_that_names_it() {
 fn an_address_that_is_taken_gets_one_line_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    fails_with_one_line(&["--listen", &address], 1, &["cannot listen", &address]);
+    for option in ["--listen", "--admin"] {
+        fails_with_one_line(&[option, &address], 1, &["cannot listen", &address]);
+        fails_with_one_line(&["--serve", option, &address], 1, &["cannot listen", &address]);
+    }
 }
 
 #[test]

@@ -194,8 +194,8 @@ impl Guard {
         self.0.as_ref().map(|policies| &policies.registry)
     }
 
-    /// The policies in words, stack by stack, outermost first.
-    pub(crate) fn describe(&self) -> Vec<(&'static str, Vec<String>)> {
+    /// The policies in words, stack by stack, outermost first. Those of image servers only where there are some.
+    pub(crate) fn describe(&self, images: bool) -> Vec<(&'static str, Vec<String>)> {
         let Some(Policies { registry, .. }) = &self.0 else {
             return Vec::new();
         };
@@ -210,11 +210,14 @@ impl Guard {
                 .map(|stage| format!("{}: {}", stage.name.replace('_', " "), told(&stage.policy)))
                 .collect()
         };
-        vec![
+        let mut all = vec![
             ("before the gateway's routes", stages(GATEWAY)),
             ("around its HTTP client", stages(UPSTREAM)),
-            ("around its HTTP client, for each image server", stages(IMAGES)),
-        ]
+        ];
+        if images {
+            all.push(("around its HTTP client, for each image server", stages(IMAGES)));
+        }
+        all
     }
 
     /// The file that the policies are set up from.

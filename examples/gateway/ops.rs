@@ -21,13 +21,16 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Runs until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ops {
+    address: SocketAddr,
+    /// Whether the page obeys any.
+    commands: bool,
     server: JoinHandle<()>,
     // Does the registry's housekeeping, too.
     _publishing: Publishing,
 }
 
 impl Ops {
-    /// Serves both, and prints where. Commands need the token; without one the page only shows.
+    /// Serves both. Commands need the token; without one the page only shows.
     pub(crate) async fn start(
         registry: &Registry,
         listen: SocketAddr,
@@ -49,14 +52,6 @@ impl Ops {
             .await
             .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
         let address = listener.local_addr()?;
-        say(format_args!(
-            "Admin page http://{address}/ and metrics http://{address}/metrics{}",
-            if token.is_some() {
-                ""
-            } else {
-                " (commands need a --token)"
-            }
-        ));
         let server = tokio::spawn(async move {
             select! {
                 // Ends only with its task: accepting does not fail for good.
@@ -65,9 +60,24 @@ impl Ops {
             }
         });
         Ok(Self {
+            address,
+            commands: token.is_some(),
             server,
             _publishing: publishing,
         })
+    }
+
+    /// Prints where they are.
+    pub(crate) fn say(&self) {
+        let (address, commands) = (self.address, self.commands);
+        say(format_args!(
+            "Admin page http://{address}/ and metrics http://{address}/metrics{}",
+            if commands {
+                ""
+            } else {
+                " (commands need a --token)"
+            }
+        ));
     }
 }
 

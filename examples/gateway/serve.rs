@@ -38,6 +38,7 @@ struct Watch {
 /// Serves until Ctrl-C, or for the length asked for.
 pub(crate) async fn run(options: &Serve, listener: TcpListener) -> Result<(), BoxError> {
     let guard = Guard::stack(options.config.as_deref())?;
+    let ops = crate::ops(&guard, &options.ops).await?;
     let (upstream, embedded) = upstream::at(options.upstream.as_ref()).await?;
     let watch = Watch {
         begun: now(),
@@ -57,8 +58,10 @@ pub(crate) async fn run(options: &Serve, listener: TcpListener) -> Result<(), Bo
         "Serving http://{} -> upstream http://{upstream}",
         gateway.address()
     ));
-    let _ops = crate::ops(&guard, &options.ops).await?;
-    say_policies(&guard);
+    if let Some(ops) = &ops {
+        ops.say();
+    }
+    say_policies(&guard, !image_addresses.is_empty());
     if embedded.is_some() {
         let servers: Vec<_> = image_addresses
             .iter()
