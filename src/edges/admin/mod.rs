@@ -27,7 +27,7 @@
 //! | `GET /` | the page |
 //! | `GET /api/stacks`, `/api/stacks/NAME` | all stacks, or one: its stages in their order, its policies, what a caller sees now |
 //! | `GET /api/policies/NAME` | one policy: `payments/circuit_breaker`, or of a key `web/circuit_breaker[KEY]` |
-//! | `GET /api/config` | the settings in effect |
+//! | `GET /api/config` | the settings in effect, in the shape of a file, and where each value came from |
 //! | `GET /api/events` | events as they happen, as `text/event-stream` |
 //! | `GET /api/events?after=SEQ` | those after that number, as far as they are kept, with `limit=N` of them (100); where `text/event-stream` is asked for, followed by what happens next |
 //! | `GET /api/live` | what the page lives on: `state` once a second and after each event, `event`, and at first `series`, the last minute |
