@@ -65,6 +65,11 @@ impl Policy for Retry {
         }
     }
 
+    #[inline(always)]
+    fn watches(&self, pass: &Self::Pass) -> bool {
+        pass.phase() != Phase::Running || pass.began == UNSEEN
+    }
+
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
         if pass.phase() == Phase::Waiting && now.as_nanos() >= pass.wait_end {
             pass.enter(Phase::Due);
