@@ -11,7 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-# Long enough for a breaker of the example to open and close, and for a rate over two scrapes.
+# Long enough for the breakers of the gateway to open and close, and for a rate over two scrapes.
 PATIENCE = 60
 PREFIX = "buttress_"
 

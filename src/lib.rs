@@ -31,6 +31,7 @@ pub use tower::BoxError;
 
 pub use crate::{
     composition::{
+        counting::CallCounts,
         keyed::{
             KeyBy, KeyOf, Keyed, KeyedBulkhead, KeyedCircuitBreaker, KeyedConfig, KeyedLayer, KeyedPass,
             KeyedService, KeyedSnapshot, KeyedStack, KeyedStages,

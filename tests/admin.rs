@@ -666,13 +666,65 @@ async fn stacks_policies_and_settings_are_to_be_seen() {
     assert_eq!(key.json()["policy"], "tenants/circuit_breaker[a/b]");
     let config = get(&router, "/api/config").await.json();
     let shown = &config["stacks"]["payments"];
-    assert_eq!(shown["stages"]["bulkhead"]["max_concurrent"], 8);
-    assert_eq!(shown["stages"]["circuit_breaker"]["minimum_calls"], 4);
     assert_eq!(
-        shown["stages"]["circuit_breaker"]["failure_rate"], 0.5,
-        "a fraction"
+        shown["order"],
+        json!(["retry", "circuit_breaker", "timeout", "bulkhead"])
     );
+    assert_eq!(shown["bulkhead"]["max_concurrent"], 8);
+    assert_eq!(shown["circuit_breaker"]["minimum_calls"], 4);
+    assert_eq!(shown["circuit_breaker"]["failure_rate"], "50%");
+    assert_eq!(shown["timeout"]["limit"], "1s");
     assert_eq!(config["stacks"]["tenants"]["per"], "tenant");
+    assert_eq!(config["orphaned"], json!([]));
+}
+
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn the_settings_in_effect_read_back_as_the_same_settings() {
+    let more = StackConfig::new()
+        .stage(
+            "total",
+            buttress::TimeoutConfig::new(Duration::from_millis(1_500)),
+        )
+        .stage(
+            "retry",
+            buttress::RetryConfig::new()
+                .backoff(buttress::Backoff::fixed(Duration::from_millis(20)))
+                .max_elapsed(Duration::from_secs(3)),
+        )
+        .stage(
+            "circuit_breaker",
+            buttress::CircuitBreakerConfig::new()
+                .time_window(Duration::from_secs(30))
+                .slow_calls(Duration::from_millis(300), 0.8),
+        );
+    let mut settings = settings().stack("more", more);
+    // Only a program can call a stack that.
+    settings.stacks.remove(MARKUP);
+    let registry = Registry::builder().key("tenant").build(settings).unwrap();
+    let config = get(&admin(&registry).router(), "/api/config").await.json();
+    let text = json!({ "stacks": config["stacks"] }).to_string();
+    let read = buttress::config::Source::json(&text).env([("", ""); 0]);
+    let read = read.load(&buttress::Predicates::default()).unwrap();
+    assert_eq!(read.stacks, registry.settings().stacks);
+}
+
+#[tokio::test]
+async fn what_only_a_program_can_set_is_shown_in_words() {
+    let budget = buttress::RetryBudget::with_defaults().unwrap();
+    let retry = buttress::RetryConfig::new()
+        .max_attempts(7)
+        .shared_budget(&budget)
+        .backoff(buttress::Backoff::function(|_, _| Duration::ZERO));
+    let stack = StackConfig::new().stage("retry", retry);
+    let registry = Registry::builder()
+        .build(buttress::Settings::new().stack("one", stack))
+        .unwrap();
+    let config = get(&admin(&registry).router(), "/api/config").await.json();
+    let retry = &config["stacks"]["one"]["retry"];
+    assert_eq!(retry["max_attempts"], 7);
+    assert_eq!(retry["budget"], "shared with others");
+    assert_eq!(retry["backoff"], "a closure of the program");
 }
 
 #[tokio::test]
@@ -889,6 +941,46 @@ async fn the_state_is_told_every_second_and_at_once_when_something_happens() {
     let ticks = async |live: &mut Reader| live.frame("state").await.json()["ticks"].as_u64().unwrap();
     let now = ticks(&mut live).await;
     while ticks(&mut live).await < now + 2 {}
+}
+
+#[tokio::test]
+async fn the_calls_of_each_second_and_the_last_minute_of_each_key_are_told_live() {
+    let registry = registry();
+    let address = serve(admin(&registry).router()).await;
+    let mut live = reader(address, "/ops/buttress/api/live", &[]).await;
+    live.frame("state").await;
+    let payments = registry.stack("payments").unwrap();
+    for _ in 0..7 {
+        payments.run(async || Ok::<_, std::io::Error>(())).await.unwrap();
+    }
+    registry.keyed_stack("tenants").unwrap().get("acme");
+    let (mut calls, mut key, mut ticks) = (0, None, Value::Null);
+    for _ in 0..20 {
+        let state = live.frame("state").await.json();
+        if state["ticks"] == ticks {
+            continue;
+        }
+        ticks = state["ticks"].clone();
+        let samples = &state["samples"];
+        calls += samples["payments/retry"]["calls"].as_u64().unwrap_or(0);
+        key = samples["tenants/circuit_breaker[acme]"]["state"]
+            .as_str()
+            .map(str::to_owned);
+        if calls >= 7 && key.is_some() {
+            break;
+        }
+    }
+    assert_eq!((calls, key.as_deref()), (7, Some("closed")));
+    // Who comes later gets the minute.
+    let mut later = reader(address, "/ops/buttress/api/live", &[]).await;
+    let series = later.frame("series").await.json();
+    let kept = series["policies"]["payments/retry"].as_array().unwrap();
+    let kept: u64 = kept
+        .iter()
+        .map(|sample| sample["calls"].as_u64().unwrap_or(0))
+        .sum();
+    assert_eq!(kept, 7);
+    assert!(series["policies"]["tenants/circuit_breaker[acme]"].is_array());
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use std::{
 
 use buttress::{
     BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, Clock, Event, EventKind, EventKinds, Events,
-    KeyedConfig, Observer, Registry, RetryConfig, Settings, StackConfig, State, Subscribe, TimeoutConfig,
-    What,
+    KeyedConfig, Observer, Registry, RetryConfig, Settings, Stack, StackConfig, State, Subscribe,
+    TimeoutConfig, What,
 };
 
 fn breaker() -> CircuitBreakerConfig {
@@ -197,6 +197,42 @@ fn a_subscription_to_a_name_tells_of_that_name_alone() {
         error.to_string(),
         "no stack or policy `payment`: there is `payments`, `search`, `tenants`"
     );
+}
+
+#[tokio::test]
+async fn a_subscription_to_keyed_policies_tells_of_all_keys_also_of_later_ones() {
+    let keyed = KeyedConfig::new()
+        .build(breaker().build("tenants").unwrap())
+        .unwrap();
+    keyed.get("early").force_open();
+    let mut events = keyed.subscribe(EventKind::Transition);
+    keyed.get("early").close();
+    keyed.get("late").force_open();
+    assert_eq!(
+        read(&mut events),
+        [
+            ("tenants[early]", "forced_open to closed"),
+            ("tenants[late]", "closed to forced_open"),
+        ]
+        .map(|(name, what)| (name.to_owned(), what.to_owned()))
+    );
+    // It may go, and the keys tell others or nobody.
+    let mut other = keyed.subscribe(EventKind::Transition);
+    drop(events);
+    keyed.get("late").close();
+    assert_eq!(names(&mut other), ["tenants[late]"]);
+
+    let stack = Stack::builder()
+        .circuit_breaker(breaker().build("tenants").unwrap())
+        .build()
+        .unwrap();
+    let stacks = KeyedConfig::new().build_stack(stack).unwrap();
+    let mut events = stacks.subscribe(EventKind::Transition);
+    for _ in 0..4 {
+        let fails = async || Err::<(), _>(io::Error::other("no"));
+        stacks.get("acme").run(fails).await.unwrap_err();
+    }
+    assert_eq!(names(&mut events), ["tenants[acme]"]);
 }
 
 #[test]

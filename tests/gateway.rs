@@ -182,6 +182,74 @@ async fn bodies_pass_as_they_come_both_ways_however_large() {
     assert!(answer.bytes().await.unwrap() == sent);
 }
 
+#[tokio::test]
+async fn an_image_server_that_is_down_opens_its_own_breaker_and_no_other_and_the_page_tells() {
+    let (_serving, mut said, gateway, _) = serving(&["--for", "60s"]);
+    let mut rest = String::new();
+    let mut find = |begins: &str| loop {
+        rest.clear();
+        assert!(
+            said.read_line(&mut rest).unwrap() > 0,
+            "a line that begins: {begins}"
+        );
+        if let Some(found) = rest.trim().strip_prefix(begins) {
+            return found.to_owned();
+        }
+    };
+    let admin = find("Admin page ");
+    let admin = admin.split_whitespace().next().unwrap().to_owned();
+    let servers = find("Image servers, for /images/...: ");
+    let servers: Vec<&str> = servers.split_whitespace().collect();
+    assert_eq!(servers.len(), 3);
+    make("failing", servers[0]).await;
+
+    let mut problems = 0;
+    for number in 0..90 {
+        let answer = plain_client()
+            .get(format!("{gateway}/images/{number}.jpg"))
+            .send();
+        let answer = answer.await.unwrap();
+        if answer.status() == 503 && answer.headers()["content-type"] == "application/problem+json" {
+            let problem: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+            assert_eq!(
+                problem["policy"],
+                format!("images/circuit_breaker[{}]", servers[0])
+            );
+            problems += 1;
+        }
+    }
+    assert!(problems > 0, "it refuses");
+    let stack = plain_client().get(format!("{admin}api/stacks/images")).send();
+    let stack: serde_json::Value =
+        serde_json::from_slice(&stack.await.unwrap().bytes().await.unwrap()).unwrap();
+    let keys = stack["keys"]["shown"].as_array().unwrap();
+    let states: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            (
+                key["key"].as_str().unwrap(),
+                &key["stages"][0]["snapshot"]["state"],
+            )
+        })
+        .collect();
+    for (key, state) in &states {
+        assert_eq!(
+            *state,
+            if *key == servers[0] { "open" } else { "closed" },
+            "{states:?}"
+        );
+    }
+    assert_eq!(states.len(), 3);
+    assert!(
+        stack["stages"][0]["calls"]["rejected"].as_u64() >= Some(problems),
+        "{stack}"
+    );
+    let metrics = plain_client().get(format!("{admin}metrics")).send();
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    let admitted = r#"buttress_calls_total{policy="bulkhead",name="images/bulkhead",outcome="admitted"} "#;
+    assert!(metrics.contains(admitted), "{metrics}");
+}
+
 #[track_caller]
 fn fails_with_one_line(args: &[&str], code: i32, tells: &[&str]) {
     let ran = gateway(args);
@@ -199,6 +267,7 @@ fn a_bad_flag_gets_one_line_that_names_it() {
     fails_with_one_line(&["--frobnicate"], 2, &["--frobnicate", "--help"]);
     fails_with_one_line(&["--for", "soon"], 2, &["--for", "`soon`"]);
     fails_with_one_line(&["--for", "1s"], 2, &["--for", "at least 3s"]);
+    fails_with_one_line(&["--serve", "--token", "short"], 1, &["token", "from 16"]);
     fails_with_one_line(&["--rate", "0"], 2, &["--rate", "`0`", "1 to 1000"]);
     fails_with_one_line(&["--listen", "here"], 2, &["--listen", "`here`"]);
     fails_with_one_line(
@@ -225,7 +294,10 @@ fn an_upstream_that_cannot_be_reached_gets_one_line_that_names_it() {
 fn an_address_that_is_taken_gets_one_line_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    fails_with_one_line(&["--listen", &address], 1, &["cannot listen", &address]);
+    for option in ["--listen", "--admin"] {
+        fails_with_one_line(&[option, &address], 1, &["cannot listen", &address]);
+        fails_with_one_line(&["--serve", option, &address], 1, &["cannot listen", &address]);
+    }
 }
 
 #[test]
@@ -233,7 +305,17 @@ fn the_help_names_every_flag() {
     let ran = gateway(&["--help"]);
     assert!(ran.status.success());
     let help = String::from_utf8(ran.stdout).unwrap();
-    for flag in ["--upstream", "--listen", "--for", "--rate", "--serve", "--help"] {
+    for flag in [
+        "--upstream",
+        "--listen",
+        "--for",
+        "--config",
+        "--admin",
+        "--token",
+        "--rate",
+        "--serve",
+        "--help",
+    ] {
         assert!(help.contains(flag), "{flag}");
     }
 }

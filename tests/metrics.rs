@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, time::Duration};
 
 use buttress::{
     BulkheadConfig, By, CircuitBreakerConfig, Clock, Command, Fallback, KeyedConfig, Metrics, Registry,
-    RetryConfig, Settings, Stack, StackConfig, State, TimeoutConfig,
+    RetryBudgetConfig, RetryConfig, Settings, Stack, StackConfig, State, TimeoutConfig,
 };
 use metrics::Unit;
 use metrics_util::{
@@ -225,6 +225,27 @@ async fn names_units_and_labels_follow_the_conventions() {
     }
 }
 
+#[tokio::test]
+async fn the_page_for_operators_explains_each_word_of_each_label() {
+    let page = include_str!("../docs/metrics.md");
+    let stack = four();
+    let mut metrics = Metrics::new().stack(&stack).fallback(&Fallback::new("pay"));
+    let seen = publish(&mut metrics);
+    for series in seen.0.keys() {
+        let labels = series.split_once('{').unwrap().1.trim_end_matches('}');
+        for (label, word) in labels.split(',').filter_map(|label| label.split_once('=')) {
+            assert!(
+                page.contains(&format!("`{label}`")),
+                "the label {label} of {series}"
+            );
+            assert!(
+                label == "name" || page.contains(&format!("`{word}`")),
+                "{label}={word} of {series}"
+            );
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_recorder_that_is_installed_late_has_all_counts() {
     let stack = four();
@@ -370,6 +391,97 @@ async fn refusals_are_counted_by_reason() {
     assert_eq!(seen.gauge("buttress_bulkhead_limit{name=db,policy=bulkhead}"), 1);
 }
 
+#[test]
+fn the_window_and_its_rates_are_gauges() {
+    let (clock, hand) = Clock::manual();
+    let config = CircuitBreakerConfig::new()
+        .count_window(10)
+        .minimum_calls(4)
+        .failure_rate(0.9)
+        .slow_calls(Duration::from_millis(100), 0.9);
+    let breaker = config.clock(clock).build("db").unwrap();
+    let mut metrics = Metrics::new().circuit_breaker(&breaker);
+    let call = |millis, fails| {
+        let permit = breaker.try_acquire().unwrap();
+        hand.advance(Duration::from_millis(millis));
+        if fails {
+            permit.failure();
+        } else {
+            permit.success();
+        }
+    };
+    call(1, true);
+    call(500, false);
+    call(500, true);
+    let values = |seen: &Seen| {
+        let place = "{name=db,policy=circuit_breaker}";
+        let window = ["calls", "failures", "slow_calls"]
+            .map(|what| seen.gauge(&format!("buttress_circuit_breaker_window_{what}{place}")));
+        let rates = ["failure", "slow_call"]
+            .map(|what| seen.ratio(&format!("buttress_circuit_breaker_{what}_ratio{place}")));
+        (window, rates)
+    };
+    assert_eq!(
+        values(&publish(&mut metrics)),
+        ([3, 2, 2], [0.0, 0.0]),
+        "too few calls to judge"
+    );
+    call(500, false);
+    assert_eq!(values(&publish(&mut metrics)), ([4, 2, 3], [0.5, 0.75]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_retry_saved_and_what_is_left_of_its_budget_is_published() {
+    let budget = RetryBudgetConfig::new()
+        .min_per_second(1)
+        .window(Duration::from_secs(10));
+    let retry = retry().max_attempts(2).budget(budget).build("pay").unwrap();
+    let mut metrics = Metrics::new().retry(&retry);
+    let left = "buttress_retry_budget_left{name=pay,policy=retry}";
+    let saved = "buttress_retry_recovered_total{name=pay,policy=retry}";
+    let seen = publish(&mut metrics);
+    assert_eq!((seen.gauge(left), seen.counter(saved)), (10, 0));
+    let mut attempts = 0;
+    let flaky = retry.run(|| {
+        attempts += 1;
+        std::future::ready(if attempts < 2 {
+            Err(io::Error::other("no"))
+        } else {
+            Ok(())
+        })
+    });
+    flaky.await.unwrap();
+    let seen = publish(&mut metrics);
+    assert_eq!((seen.gauge(left), seen.counter(saved)), (9, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_of_keys_is_published() {
+    let keyed = KeyedConfig::new()
+        .max_keys(2)
+        .idle(Duration::from_secs(60))
+        .build(BulkheadConfig::new(1).build("tenants").unwrap())
+        .unwrap();
+    let mut metrics = Metrics::new().keyed_bulkhead(&keyed);
+    let mut values = || {
+        let seen = publish(&mut metrics);
+        let place = "{name=tenants,policy=keyed}";
+        (
+            seen.gauge(&format!("buttress_keys{place}")),
+            seen.gauge(&format!("buttress_keys_limit{place}")),
+            seen.counter(&format!("buttress_keys_overflowed_total{place}")),
+            seen.counter(&format!("buttress_keys_forgotten_total{place}")),
+        )
+    };
+    for key in ["a", "b", "c"] {
+        drop(keyed.get(key));
+    }
+    assert_eq!(values(), (2, 2, 1, 0));
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    keyed.sweep();
+    assert_eq!(values(), (0, 2, 1, 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_the_queue_is_measured_and_a_timeout_counted() {
     let stack = Stack::builder()
@@ -391,9 +503,15 @@ async fn a_wait_in_the_queue_is_measured_and_a_timeout_counted() {
         })
     };
     // The second waits 500 ms for the first, and then takes longer than it may.
-    let (first, second) = tokio::join!(sleep(500), sleep(5_000));
+    let queued = "buttress_bulkhead_queued{name=job,policy=bulkhead}";
+    let look = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(publish(&mut metrics).gauge(queued), 1);
+    };
+    let (first, second, ()) = tokio::join!(sleep(500), sleep(5_000), look);
     assert!(first.is_ok() && second.is_err());
     let seen = publish(&mut metrics);
+    assert_eq!(seen.gauge(queued), 0);
     let waits = seen.histogram("buttress_bulkhead_wait_duration_seconds{name=job,policy=bulkhead}");
     assert_eq!(waits.len(), 1);
     assert!((waits[0] / 0.5 - 1.0).abs() < 0.07, "{waits:?}");
@@ -485,6 +603,7 @@ async fn a_registry_says_what_became_of_its_settings() {
     registry.apply(Settings::new().stack("pay", stack(7))).unwrap();
     let seen = publish(&mut metrics);
     assert_eq!(seen.gauge("buttress_config_generation{}"), 2);
+    assert_eq!(seen.counter("buttress_config_reloads_total{}"), 2);
     assert_eq!(seen.gauge("buttress_config_reload_failing{}"), 0);
     assert_eq!(
         seen.gauge("buttress_bulkhead_limit{name=pay/bulkhead,policy=bulkhead}"),

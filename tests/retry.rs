@@ -116,6 +116,15 @@ async fn the_first_attempt_counts() {
     }
 }
 
+/// What is told when an attempt of a failing script is to be followed by another.
+fn retrying(attempt: u32, after: Duration) -> What {
+    What::Retrying {
+        attempt,
+        after,
+        failure: Failed.to_string().into(),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_success_ends_it_and_the_request_is_the_same_each_time() {
     let (retry, events) = build(config());
@@ -127,11 +136,22 @@ async fn a_success_ends_it_and_the_request_is_the_same_each_time() {
     assert_eq!(
         events.take(),
         [
-            What::Retrying { attempt: 1, after },
-            What::Retrying { attempt: 2, after },
+            retrying(1, after),
+            retrying(2, after),
             What::Recovered { attempts: 3 },
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_told_in_words_of_a_bounded_length() {
+    let (retry, events) = build(config().max_attempts(2));
+    let failed = retry.run(|| async { Err::<(), _>(io::Error::other("ä".repeat(300))) });
+    failed.await.unwrap_err();
+    let What::Retrying { failure, .. } = &events.take()[0] else {
+        panic!("a retry");
+    };
+    assert_eq!(**failure, "ä".repeat(200));
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,7 +322,7 @@ async fn a_hint_takes_the_place_of_the_backoff_up_to_its_cap() {
         let (reply, took) = send(&layer, &Script::failing(1)).await;
         assert_eq!((reply.unwrap(), took), (7, ms(waits)), "a hint of {hint} ms");
         let after = ms(waits);
-        assert_eq!(events.all()[0], What::Retrying { attempt: 1, after });
+        assert_eq!(events.all()[0], retrying(1, after));
     }
 }
 
@@ -433,8 +453,8 @@ async fn a_failure_that_nothing_advises_to_retry_is_told_after_retries_and_witho
     assert_eq!(
         events.take(),
         [
-            What::Retrying { attempt: 1, after },
-            What::Retrying { attempt: 2, after },
+            retrying(1, after),
+            retrying(2, after),
             What::GaveUp {
                 attempts: 3,
                 why: GaveUp::NotAdvised
@@ -635,12 +655,24 @@ async fn refusals_are_retried_where_that_is_asked_for_and_cost_no_budget_then_ei
             "the third attempt found the wait of 150 ms over"
         );
         assert_eq!(script.calls(), 1);
+        let refused = |left: u64| {
+            format!("circuit breaker `inventory` refused the call: opened by command; retry in {left}ms")
+                .into()
+        };
         let after = ms(100);
         assert_eq!(
             events.take(),
             [
-                What::Retrying { attempt: 1, after },
-                What::Retrying { attempt: 2, after },
+                What::Retrying {
+                    attempt: 1,
+                    after,
+                    failure: refused(150)
+                },
+                What::Retrying {
+                    attempt: 2,
+                    after,
+                    failure: refused(50)
+                },
                 What::Recovered { attempts: 3 },
             ]
         );

@@ -193,6 +193,10 @@ async fn retries_are_logged_at_debug() {
     let lines = seen.lines(Level::DEBUG);
     let lines: Vec<_> = lines.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(lines, ["attempt failed, retrying", "gave up"]);
+    let lines = seen.lines.lock().unwrap();
+    let (_, retrying) = &lines[0];
+    assert_eq!((&*retrying["name"], &*retrying["reason"]), ("pay", "down"));
+    assert_eq!(lines[1].1["why"], "attempts");
 }
 
 /// Succeeds with the third attempt.

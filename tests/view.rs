@@ -246,6 +246,99 @@ fn keys_that_need_a_look_come_first_and_a_hundred_are_shown() {
     );
 }
 
+/// What each stage has counted, in the order of the stages.
+fn counts(registry: &Registry, stack: &str) -> Vec<Option<Vec<(&'static str, u64)>>> {
+    let snapshot = registry.snapshot();
+    let stack = snapshot.stacks.iter().find(|shown| shown.name == stack).unwrap();
+    let counts = stack.stages.iter().map(|stage| stage.calls.as_ref());
+    counts.map(|calls| Some(calls?.iter().collect())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_counted_by_outcome_from_when_that_is_asked_for() {
+    let stages = StackConfig::new()
+        .stage("retry", RetryConfig::new().max_attempts(2))
+        .stage("circuit_breaker", CircuitBreakerConfig::new())
+        .stage("timeout", TimeoutConfig::new(Duration::from_secs(1)))
+        .stage("bulkhead", BulkheadConfig::new(1));
+    let registry = Registry::builder()
+        .build(Settings::new().stack("payments", stages.clone()))
+        .unwrap();
+    let stack = registry.stack("payments").unwrap();
+    let fails = async || Err::<(), _>(std::io::Error::other("no"));
+    stack.run(fails).await.unwrap_err();
+    assert_eq!(counts(&registry, "payments"), vec![None; 4]);
+
+    registry.count_calls();
+    stack.run(async || Ok::<_, std::io::Error>(())).await.unwrap();
+    stack.run(fails).await.unwrap_err();
+    let slot = registry.bulkhead("payments").unwrap().try_acquire().unwrap();
+    stack.run(fails).await.unwrap_err();
+    drop(slot);
+    stack
+        .run(std::future::pending::<Result<(), std::io::Error>>)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        counts(&registry, "payments"),
+        [
+            Some(vec![
+                ("success", 1),
+                ("failure", 2),
+                ("ignored", 1),
+                ("dropped", 0)
+            ]),
+            Some(vec![
+                ("success", 1),
+                ("failure", 4),
+                ("ignored", 1),
+                ("rejected", 0)
+            ]),
+            Some(vec![("completed", 4), ("rejected", 2), ("dropped", 0)]),
+            Some(vec![("admitted", 6), ("rejected", 1), ("dropped", 0)]),
+        ]
+    );
+    let snapshot = registry.snapshot();
+    let calls = snapshot.stacks[0].stages[1].calls.clone().unwrap();
+    assert_eq!(
+        (calls.total(), calls.of("failure"), calls.of("dropped")),
+        (6, 4, 0)
+    );
+
+    // A stage that comes later counts from the next time.
+    let more = stages.stage("total", TimeoutConfig::new(Duration::from_secs(9)));
+    registry.apply(Settings::new().stack("payments", more)).unwrap();
+    assert_eq!(counts(&registry, "payments")[4], None);
+    registry.count_calls();
+    assert!(counts(&registry, "payments")[4].is_some());
+}
+
+#[tokio::test]
+async fn the_calls_of_keys_are_counted_together_and_none_alone() {
+    let stages = StackConfig::new()
+        .stage("bulkhead", BulkheadConfig::new(1))
+        .keyed("tenant", KeyedConfig::new().max_keys(2));
+    let registry = Registry::builder()
+        .key("tenant")
+        .build(Settings::new().stack("tenants", stages))
+        .unwrap();
+    let tenants = registry.keyed_stack("tenants").unwrap();
+    let call = async |key| tenants.get(key).run(async || Ok::<_, std::io::Error>(())).await;
+    call("early").await.unwrap();
+    registry.count_calls();
+    for key in ["early", "late", "without a place"] {
+        call(key).await.unwrap();
+    }
+    let counted = vec![("admitted", 3), ("rejected", 0), ("dropped", 0)];
+    assert_eq!(counts(&registry, "tenants"), [Some(counted)]);
+    let snapshot = registry.snapshot();
+    for key in &snapshot.stacks[0].keys.as_ref().unwrap().shown {
+        assert_eq!(key.stages[0].calls, None, "{}", key.key);
+    }
+    let alone = registry.policy_snapshot("tenants/bulkhead[early]").unwrap();
+    assert_eq!(alone.calls, None);
+}
+
 #[cfg(feature = "serde")]
 #[test]
 fn a_snapshot_as_json_keeps_its_words() {
@@ -285,7 +378,7 @@ fn a_snapshot_as_json_keeps_its_words() {
                 "keys": null,
                 "stages": [
                     {
-                        "name": "retry", "policy": "payments/retry", "kind": "retry", "override": null,
+                        "name": "retry", "policy": "payments/retry", "kind": "retry", "override": null, "calls": null,
                         "snapshot": {
                             "max_attempts": 3,
                             "budget": {"calls": 0, "retries": 0, "left": 30},
@@ -293,7 +386,7 @@ fn a_snapshot_as_json_keeps_its_words() {
                     },
                     {
                         "name": "circuit_breaker", "policy": "payments/circuit_breaker",
-                        "kind": "circuit_breaker", "override": null,
+                        "kind": "circuit_breaker", "override": null, "calls": null,
                         "snapshot": {
                             "state": "open", "generation": 2, "since_seconds": 1.5, "until_seconds": 3.5,
                             "cause": {
@@ -314,12 +407,12 @@ fn a_snapshot_as_json_keeps_its_words() {
                         },
                     },
                     {
-                        "name": "timeout", "policy": "payments/timeout", "kind": "timeout", "override": null,
+                        "name": "timeout", "policy": "payments/timeout", "kind": "timeout", "override": null, "calls": null,
                         "snapshot": {"limit_seconds": 0.25, "timed_out": 0},
                     },
                     {
                         "name": "bulkhead", "policy": "payments/bulkhead", "kind": "bulkhead",
-                        "override": {
+                        "calls": null, "override": {
                             "command": "resize", "max_concurrent": 4,
                             "by": {"label": "anna", "reason": "load"}, "left_seconds": null,
                         },

@@ -28,8 +28,9 @@ Usage: cargo run --release --example gateway -- [OPTIONS]
                     An edit is taken while the gateway runs.
   --admin ADDR      Where the admin page and the metrics are [default: 127.0.0.1:0, any free port]
   --token TOKEN     Lets the admin page give commands: sixteen characters or more.
-  --rate N          Calls per second of the load, 1 to 1000 [default: 200; with --upstream: 20]
-  --serve           No script and no load: serve with the stack until Ctrl-C.
+  --rate N          Calls per second of the load, 1 to 1000 [default: 200; with --upstream: 20; with --serve: none]
+  --serve           No script: serve with the stacks until Ctrl-C. Without --upstream there are three image
+                    servers besides, for what is below /images/.
   --help            Print this.
 ";
 
@@ -57,6 +58,8 @@ pub(crate) struct Serve {
     pub(crate) ops: Ops,
     /// Until Ctrl-C if `None`.
     pub(crate) length: Option<Duration>,
+    /// The load; none if `None`.
+    pub(crate) per_second: Option<u32>,
 }
 
 /// The comparison of two passes.
@@ -98,15 +101,13 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
         }
     }
     if serve {
-        if rate.is_some() {
-            return Err("--rate: there is no load with --serve".into());
-        }
         return Ok(Command::Serve(Serve {
             listen,
             upstream,
             config,
             ops,
             length,
+            per_second: rate,
         }));
     }
     // A server that is not this program's own is treated with more care.

@@ -1,7 +1,8 @@
 //! The policies that hold the gateway up, at both of its ends.
 //!
 //! Before the router stands one layer with a stack of its own, which answers its rejections as responses; around the
-//! HTTP client stands another stack, of which the handler in `proxy.rs` gets rejections as errors.
+//! HTTP client stand two others, of which the handler in `proxy.rs` gets rejections as errors: one for the upstream, and
+//! one for the image servers, which has policies of its own for each of them.
 
 use std::{
     path::Path,
@@ -14,11 +15,11 @@ use std::{
 
 use axum::{Router, body::Body, extract::Request, response::Response};
 use buttress::{
-    CircuitBreaker, Event, Observer, PolicyConfig, PolicyKind, Predicate, Registry, Stack, State, Watch,
-    What,
+    CircuitBreaker, Event, KeyedLayer, KeyedStack, Observer, PolicyConfig, PolicyKind, Predicate, Registry,
+    Stack, State, Watch, What,
     axum::PolicyLayer,
     config::Source,
-    http::{HttpExchange, ReplayBodies},
+    http::{HttpExchange, PerAuthority, ReplayBodies},
 };
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error;
@@ -29,8 +30,30 @@ use crate::{report::say, told::told};
 /// A service that forwards a request to the upstream, guarded or not.
 pub(crate) type Forward = BoxCloneSyncService<Request, Response, BoxError>;
 
+/// An HTTP client as a service.
+pub(crate) trait Client:
+    Service<Request, Response = Response<Incoming>, Error: Into<BoxError>, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Client for S where
+    S: Service<Request, Response = Response<Incoming>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// The stack around the client.
 const UPSTREAM: &str = "upstream";
+
+/// The stack around the client for each image server.
+const IMAGES: &str = "images";
 
 /// The stack before the router.
 const GATEWAY: &str = "gateway";
@@ -50,6 +73,7 @@ struct Policies {
     registry: Registry,
     layer: PolicyLayer,
     stack: Stack,
+    images: KeyedStack,
     exchange: HttpExchange,
     breaker: CircuitBreaker,
     counts: Arc<Counts>,
@@ -114,13 +138,26 @@ fn tell_reloads(event: &Event) {
     }
 }
 
+/// `client` without any policy.
+fn plain<S>(client: S) -> Forward
+where
+    S: Service<Request, Response = Response<Incoming>, Error = BoxError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let answers = ServiceBuilder::new().map_response(|answer: Response<_>| answer.map(Body::new));
+    BoxCloneSyncService::new(answers.service(client))
+}
+
 impl Guard {
     /// Nothing: calls pass as they are.
     pub(crate) const fn none() -> Self {
         Self(None)
     }
 
-    /// Both stacks, as the file describes them, which is watched from now on.
+    /// All stacks, as the file describes them, which is watched from now on.
     pub(crate) fn stack(settings: Option<&Path>) -> Result<Self, BoxError> {
         let counts = Arc::new(Counts::default());
         let counting = Arc::clone(&counts);
@@ -129,6 +166,7 @@ impl Guard {
             .observe(Arc::new(move |event: &Event| counting.count(event)))
             .build_from_source(source)?;
         let stack = registry.stack(UPSTREAM)?;
+        let images = registry.keyed_stack(IMAGES)?;
         let before = registry.stack(GATEWAY)?;
         let breaker = registry.circuit_breaker(UPSTREAM)?;
         // After the first settings: of these nobody need be told.
@@ -143,6 +181,7 @@ impl Guard {
             registry,
             layer: PolicyLayer::new(before),
             stack,
+            images,
             exchange,
             breaker,
             counts,
@@ -155,8 +194,8 @@ impl Guard {
         self.0.as_ref().map(|policies| &policies.registry)
     }
 
-    /// The policies in words, stack by stack, outermost first.
-    pub(crate) fn describe(&self) -> Vec<(&'static str, Vec<String>)> {
+    /// The policies in words, stack by stack, outermost first. Those of image servers only where there are some.
+    pub(crate) fn describe(&self, images: bool) -> Vec<(&'static str, Vec<String>)> {
         let Some(Policies { registry, .. }) = &self.0 else {
             return Vec::new();
         };
@@ -171,10 +210,14 @@ impl Guard {
                 .map(|stage| format!("{}: {}", stage.name.replace('_', " "), told(&stage.policy)))
                 .collect()
         };
-        vec![
+        let mut all = vec![
             ("before the gateway's routes", stages(GATEWAY)),
             ("around its HTTP client", stages(UPSTREAM)),
-        ]
+        ];
+        if images {
+            all.push(("around its HTTP client, for each image server", stages(IMAGES)));
+        }
+        all
     }
 
     /// The file that the policies are set up from.
@@ -211,32 +254,33 @@ impl Guard {
     }
 
     /// `client` behind the policies for the upstream, if there are any.
-    pub(crate) fn around<S>(&self, client: S) -> Forward
-    where
-        S: Service<Request, Response = Response<Incoming>, Error: Into<BoxError>, Future: Send>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
+    pub(crate) fn around<S: Client>(&self, client: S) -> Forward {
         let client = ServiceBuilder::new().map_err(S::Error::into).service(client);
+        let answers = ServiceBuilder::new().map_response(|answer: Response<_>| answer.map(Body::new));
         match &self.0 {
-            None => BoxCloneSyncService::new(
-                ServiceBuilder::new()
-                    .map_response(|answer: Response<_>| answer.map(Body::new))
-                    .service(client),
-            ),
-            Some(Policies { stack, exchange, .. }) => BoxCloneSyncService::new(
-                ServiceBuilder::new()
-                    .map_response(|answer: Response<_>| answer.map(Body::new))
-                    .layer(
-                        stack
-                            .clone()
-                            .prepare(ReplayBodies::new().wrapped(Body::new))
-                            .exchange(exchange.clone()),
-                    )
-                    .service(client),
-            ),
+            None => plain(client),
+            Some(Policies { stack, exchange, .. }) => {
+                let layer = stack
+                    .clone()
+                    .prepare(ReplayBodies::new().wrapped(Body::new))
+                    .exchange(exchange.clone());
+                BoxCloneSyncService::new(answers.layer(layer).service(client))
+            }
+        }
+    }
+
+    /// `client` behind the policies that each image server has of its own, if there are any.
+    pub(crate) fn around_each<S: Client>(&self, client: S) -> Forward {
+        let client = ServiceBuilder::new().map_err(S::Error::into).service(client);
+        let answers = ServiceBuilder::new().map_response(|answer: Response<_>| answer.map(Body::new));
+        match &self.0 {
+            None => plain(client),
+            Some(Policies { images, exchange, .. }) => {
+                let layer = KeyedLayer::stack_by(images.clone(), PerAuthority)
+                    .once()
+                    .exchange(exchange.clone());
+                BoxCloneSyncService::new(answers.layer(layer).service(client))
+            }
         }
     }
 

@@ -21,15 +21,30 @@ pub(crate) struct Load {
     pub(crate) per_second: u32,
     /// After this long a client hangs up.
     pub(crate) patience: Duration,
+    /// What the call of that number asks for.
+    pub(crate) path: fn(u64) -> String,
+}
+
+/// One of a thousand items.
+pub(crate) fn item(number: u64) -> String {
+    format!("/items/{}", number % 1000)
+}
+
+/// Two items, then an image, and so on.
+pub(crate) fn item_or_image(number: u64) -> String {
+    match number % 3 {
+        0 => format!("/images/{}.jpg", number % 1000),
+        _ => item(number),
+    }
 }
 
 impl Load {
-    /// Calls from `start` for `length`, and waits for the calls that are then still under way.
+    /// Calls from `start` on, and waits after `length` for the calls that are then still under way.
     pub(crate) async fn run(
         &self,
         start: Instant,
-        length: Duration,
-        meter: &Arc<Meter>,
+        length: Option<Duration>,
+        meter: Option<&Arc<Meter>>,
     ) -> reqwest::Result<()> {
         // The environment's proxy is not meant for calls to this machine.
         let client = Client::builder().no_proxy().timeout(self.patience).build()?;
@@ -40,19 +55,21 @@ impl Load {
         let mut number = 0_u64;
         loop {
             let began = due.tick().await;
-            if began >= start + length {
+            if length.is_some_and(|length| began >= start + length) {
                 break;
             }
             number += 1;
-            let (client, meter) = (client.clone(), Arc::clone(meter));
-            let url = format!("{}/items/{}", self.target, number % 1000);
+            let (client, meter) = (client.clone(), meter.cloned());
+            let url = format!("{}{}", self.target, (self.path)(number));
             calls.spawn(async move {
                 let outcome = ask(&client, &url).await;
-                meter.record(Call {
-                    began: began - start,
-                    took: now() - began,
-                    outcome,
-                });
+                if let Some(meter) = meter {
+                    meter.record(Call {
+                        began: began - start,
+                        took: now() - began,
+                        outcome,
+                    });
+                }
             });
             // The tasks that have ended would pile up in the set.
             while calls.try_join_next().is_some() {}

@@ -86,6 +86,7 @@ async fn compare(options: &Compare, listener: TcpListener) -> Result<(), BoxErro
         .is_none()
         .then(|| Script::lasting(options.length));
     let guard = Guard::stack(options.config.as_deref())?;
+    let ops = ops(&guard, &options.ops).await?;
     let patience = pass::patience(options.length);
     warn_of_few_files(options.per_second, patience);
 
@@ -126,8 +127,10 @@ async fn compare(options: &Compare, listener: TcpListener) -> Result<(), BoxErro
         }
     }
     say("");
-    let _ops = ops(&guard, &options.ops).await?;
-    say_policies(&guard);
+    if let Some(ops) = &ops {
+        ops.say();
+    }
+    say_policies(&guard, false);
     say(format_args!("\n{LEGEND}"));
 
     say("\nPass 1 of 2: without the stack");

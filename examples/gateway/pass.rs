@@ -8,7 +8,7 @@ use tower::BoxError;
 use crate::{
     cli::Compare,
     guard::{Guard, Readings},
-    load::Load,
+    load::{Load, item},
     proxy::Gateway,
     report::{Second, Seconds, say},
     script::Script,
@@ -42,11 +42,12 @@ pub(crate) async fn run(
 ) -> Result<Pass, BoxError> {
     // New in each pass: what one pass leaves behind must not weigh on the other.
     let (upstream, embedded) = upstream::at(options.upstream.as_ref()).await?;
-    let gateway = Gateway::start(listener, upstream.clone(), guard, |router| router)?;
+    let gateway = Gateway::start(listener, upstream.clone(), &[], guard, |router| router)?;
     let load = Load {
         target: format!("http://{}", gateway.address()),
         per_second: options.per_second,
         patience: patience(options.length),
+        path: item,
     };
     say(format_args!(
         "  gateway {} -> upstream http://{upstream}",
@@ -76,7 +77,7 @@ pub(crate) async fn run(
             }
         }
     };
-    let (loaded, (), mut calls) = join!(load.run(begun, length, &meter), playing, watching);
+    let (loaded, (), mut calls) = join!(load.run(begun, Some(length), Some(&meter)), playing, watching);
     loaded?;
     calls.extend(meter.take());
     Ok(Pass {

@@ -1,6 +1,7 @@
 //! The reverse proxy: an axum server that sends each request on to the upstream through the guard.
 
 use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     net::SocketAddr,
     sync::{
         Arc,
@@ -81,14 +82,33 @@ impl Drop for InFlight {
 struct Route {
     upstream: Authority,
     forward: Forward,
+    /// Where images are asked for; without any the upstream has them, too.
+    images: Arc<[Authority]>,
+    forward_image: Forward,
     traffic: Arc<Traffic>,
 }
 
+impl Route {
+    /// Who is asked for that path, and through which policies. An image is always asked of the same server.
+    fn of(&self, path: &str) -> (&Authority, &Forward) {
+        if self.images.is_empty() || !path.starts_with("/images/") {
+            return (&self.upstream, &self.forward);
+        }
+        // Keyed by nothing, so that it is the same in every run.
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(path);
+        let servers = self.images.len();
+        let place = usize::try_from(hash % servers as u64).unwrap_or(0);
+        (&self.images[place], &self.forward_image)
+    }
+}
+
 impl Gateway {
-    /// Serves on `listener` what the upstream answers. `dress` may add layers around the whole server.
+    /// Serves on `listener` what the upstream answers, and below `/images/` what the image servers do, if there are any.
+    /// `dress` may add layers around the whole server.
     pub(crate) fn start(
         listener: TcpListener,
         upstream: Authority,
+        images: &[Authority],
         guard: &Guard,
         dress: impl FnOnce(Router) -> Router,
     ) -> Result<Self, BoxError> {
@@ -102,9 +122,12 @@ impl Gateway {
             counted.sent.fetch_add(1, Ordering::Relaxed);
             request
         };
+        let client = ServiceBuilder::new().map_request(count).service(client);
         let route = Route {
             upstream,
-            forward: guard.around(ServiceBuilder::new().map_request(count).service(client)),
+            forward: guard.around(client.clone()),
+            images: images.into(),
+            forward_image: guard.around_each(client),
             traffic: Arc::clone(&traffic),
         };
         let router = guard.before(Router::new().fallback(pass_on).with_state(route));
@@ -142,10 +165,11 @@ async fn pass_on(
     mut request: Request,
 ) -> Response {
     let _in_flight = route.traffic.enter();
-    if let Err(error) = redirect(&mut request, client, &route.upstream) {
+    let (upstream, forward) = route.of(request.uri().path());
+    if let Err(error) = redirect(&mut request, client, upstream) {
         return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response();
     }
-    match route.forward.oneshot(request).await {
+    match forward.clone().oneshot(request).await {
         Ok(answer) => clean(answer),
         Err(error) => match find_rejected(&*error) {
             Some(rejected) => problem(rejected),

@@ -21,12 +21,12 @@ pub(crate) fn say(line: impl Display) {
     }
 }
 
-pub(crate) fn say_policies(guard: &Guard) {
+pub(crate) fn say_policies(guard: &Guard, images: bool) {
     say(format_args!(
         "The stacks, outermost policy first, from {} (an edit is taken while this runs):",
         guard.settings()
     ));
-    for (place, policies) in guard.describe() {
+    for (place, policies) in guard.describe(images) {
         say(format_args!("  {place}"));
         for policy in policies {
             say(format_args!("    - {policy}"));

@@ -1,8 +1,9 @@
-//! Serving with the stack, without a script: for trying things out by hand.
+//! Serving with the stacks, without a script: for trying things out by hand.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use axum::{
+    Router,
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::Response,
@@ -18,11 +19,15 @@ use tower::BoxError;
 use crate::{
     cli::Serve,
     guard::Guard,
+    load::{Load, item_or_image},
     proxy::Gateway,
     report::{Second, Seconds, say, say_policies},
     stats::{Call, Meter, Outcome, now},
     upstream::{self, Upstream},
 };
+
+/// How long the clients of the load wait.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 struct Watch {
@@ -33,23 +38,41 @@ struct Watch {
 /// Serves until Ctrl-C, or for the length asked for.
 pub(crate) async fn run(options: &Serve, listener: TcpListener) -> Result<(), BoxError> {
     let guard = Guard::stack(options.config.as_deref())?;
+    let ops = crate::ops(&guard, &options.ops).await?;
     let (upstream, embedded) = upstream::at(options.upstream.as_ref()).await?;
     let watch = Watch {
         begun: now(),
         meter: Arc::new(Meter::default()),
     };
     let layer = from_fn_with_state(watch.clone(), measure);
-    let gateway = Gateway::start(listener, upstream.clone(), &guard, |router| router.layer(layer))?;
+    let images = if embedded.is_some() {
+        upstream::image_servers().await?
+    } else {
+        Vec::new()
+    };
+    let (image_addresses, _image_servers): (Vec<_>, Vec<_>) = images.into_iter().unzip();
+    let dress = |router: Router| router.layer(layer);
+    let gateway = Gateway::start(listener, upstream.clone(), &image_addresses, &guard, dress)?;
 
     say(format_args!(
         "Serving http://{} -> upstream http://{upstream}",
         gateway.address()
     ));
-    let _ops = crate::ops(&guard, &options.ops).await?;
-    say_policies(&guard);
+    if let Some(ops) = &ops {
+        ops.say();
+    }
+    say_policies(&guard, !image_addresses.is_empty());
     if embedded.is_some() {
+        let servers: Vec<_> = image_addresses
+            .iter()
+            .map(|server| format!("http://{server}"))
+            .collect();
         say(format_args!(
-            "The upstream is the embedded one. Make it sick, and watch what the gateway does:\n  \
+            "Image servers, for /images/...: {}",
+            servers.join(" ")
+        ));
+        say(format_args!(
+            "The upstream is the embedded one. Make it sick, or an image server, and watch what the gateway does:\n  \
              curl -X POST http://{upstream}/-/slow      (or failing, hanging, healthy)\n  \
              curl -i http://{}/items/1",
             gateway.address()
@@ -62,6 +85,18 @@ pub(crate) async fn run(options: &Serve, listener: TcpListener) -> Result<(), Bo
     say("A line is printed for each second with calls in it.\n");
     say(Second::HEADER);
 
+    let load = async {
+        let Some(per_second) = options.per_second else {
+            return pending().await;
+        };
+        let load = Load {
+            target: format!("http://{}", gateway.address()),
+            per_second,
+            patience: PATIENCE,
+            path: item_or_image,
+        };
+        load.run(watch.begun, None, None).await
+    };
     let end = async {
         match options.length {
             Some(length) => sleep(length).await,
@@ -70,6 +105,7 @@ pub(crate) async fn run(options: &Serve, listener: TcpListener) -> Result<(), Bo
     };
     select! {
         () = lines(&watch, &gateway, &guard, embedded.as_ref()) => {}
+        ended = load => ended?,
         () = end => {}
         interrupt = tokio::signal::ctrl_c() => interrupt?,
     }

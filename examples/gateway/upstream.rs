@@ -38,6 +38,9 @@ const SLOW: Duration = Duration::from_millis(200);
 /// While failing, an error takes this long.
 const FAILING: Duration = Duration::from_millis(5);
 
+/// How many image servers there are.
+const IMAGE_SERVERS: usize = 3;
+
 /// How long to try to reach a server that is not embedded.
 const REACH: Duration = Duration::from_secs(3);
 
@@ -119,6 +122,16 @@ pub(crate) async fn at(named: Option<&Authority>) -> Result<(Authority, Option<U
     }
     let embedded = Upstream::start().await?;
     Ok((embedded.address.to_string().parse()?, Some(embedded)))
+}
+
+/// The image servers that stand beside the embedded upstream.
+pub(crate) async fn image_servers() -> Result<Vec<(Authority, Upstream)>, BoxError> {
+    let mut servers = Vec::new();
+    for _ in 0..IMAGE_SERVERS {
+        let server = Upstream::start().await?;
+        servers.push((server.address.to_string().parse()?, server));
+    }
+    Ok(servers)
 }
 
 /// Whether a server that is not embedded takes a connection.

@@ -174,6 +174,7 @@ impl<A: Attempts> DrivenBy<A> {
                 self.poll_on(cx, Polled::Left(Ok(response), next))
             }
             Poll::Ready(result) => self.poll_on(cx, Polled::Ready(result)),
+            Poll::Pending if !CallingTimer::<A>::RUNS && !policy.watches(this.pass) => Poll::Pending,
             Poll::Pending => self.poll_on(cx, Polled::Pending(began)),
         }
     }

@@ -148,7 +148,7 @@ pub struct Guard<S, P, X = Plain, R: Renew<S> = Once, A = NoAnswer> {
     inner: S,
     guarding: Arc<Guarding<S, P, X, R, A>>,
     readiness: Readiness,
-    /// How many calls it has made, up to [`SETTLED`].
+    /// How often it was asked whether it is ready, up to [`SETTLED`]: about as many calls has it made.
     calls: u8,
 }
 
@@ -208,7 +208,7 @@ impl<S, P, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
 }
 
 impl<S, P: Policy, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
-    /// One of its first calls.
+    /// One of its first calls may come.
     #[cold]
     #[inline(never)]
     fn settle(&mut self) {
@@ -265,6 +265,9 @@ where
             self.guarding = renewed;
             self.calls = 0;
         }
+        if self.calls < SETTLED {
+            self.settle();
+        }
         if let Some(by) = self.guarding.policy.would_refuse(R::RENEWS) {
             self.readiness = Readiness::Refuses(by);
             return Poll::Ready(Ok(()));
@@ -277,9 +280,6 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        if self.calls < SETTLED {
-            self.settle();
-        }
         let guarding = Arc::clone(&self.guarding);
         let facts = guarding.exchange.facts(&request);
         let (request, kept) = guarding.replay.first(request);

@@ -41,7 +41,7 @@ pub type BackoffFunction = Arc<dyn for<'a, 'b> Fn(u32, &'a Outcome<'b>) -> Durat
 /// jitter gathers the clients again at the cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]

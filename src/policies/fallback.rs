@@ -48,6 +48,17 @@ pub(crate) struct FallbackMeter {
     pub(crate) dropped: Counter,
 }
 
+impl FallbackMeter {
+    /// Calls that ended, by outcome.
+    fn calls(&self) -> [(&'static str, u64); 3] {
+        [
+            ("passed", self.passed.read()),
+            ("answered", self.answered.read()),
+            ("dropped", self.dropped.read()),
+        ]
+    }
+}
+
 impl Fallback {
     /// A fallback called `name` for every failure and every rejection.
     pub fn new(name: &str) -> Self {
@@ -98,8 +109,12 @@ impl Fallback {
         move || weak.upgrade().map(Self)
     }
 
+    /// Calls that it has counted, by outcome; `None` where it does not count.
+    pub(crate) fn counted(&self) -> Option<[(&'static str, u64); 3]> {
+        self.0.meter.get().map(FallbackMeter::calls)
+    }
+
     /// Counts from now on, by `meter` or by one of its own.
-    #[cfg(feature = "metrics")]
     pub(crate) fn begin_counting(&self, meter: Option<&Arc<FallbackMeter>>) -> Arc<FallbackMeter> {
         self.0.meter.begin(meter)
     }

@@ -111,6 +111,14 @@ pub trait Policy: Clone + Send + Sync + 'static {
         None
     }
 
+    /// Whether [`pended`](Policy::pended) has something to do where an attempt is pending. The default says so always; a
+    /// policy whose calls have a timer then is not asked.
+    #[inline(always)]
+    fn watches(&self, pass: &Self::Pass) -> bool {
+        let _ = pass;
+        true
+    }
+
     /// The limits that it sets what it guards, for policies further in. The default sets none.
     #[inline(always)]
     fn in_force(&self, pass: &Self::Pass) -> InForce {

@@ -24,7 +24,7 @@ use crate::{
 /// Settings of a [`Timeout`]: the builder, and what [`reconfigure`](Timeout::reconfigure) takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
@@ -32,11 +32,11 @@ use crate::{
 #[non_exhaustive]
 pub struct TimeoutConfig {
     /// How long a call may take, above zero. Default: 10 s.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::duration"))]
     #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub limit: Duration,
     /// Where the time is read. Default: Tokio's clock.
-    #[cfg_attr(feature = "config", serde(skip))]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub clock: Clock,
 }
 
@@ -135,6 +135,17 @@ pub(crate) struct TimeoutMeter {
     pub(crate) dropped: Counter,
 }
 
+impl TimeoutMeter {
+    /// Calls that ended, by outcome.
+    fn calls(&self) -> [(&'static str, u64); 3] {
+        [
+            ("completed", self.completed.read()),
+            ("rejected", self.timed_out.read()),
+            ("dropped", self.dropped.read()),
+        ]
+    }
+}
+
 /// A timeout at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -206,8 +217,12 @@ impl Timeout {
         move || weak.upgrade().map(Self)
     }
 
+    /// Calls that it has counted, by outcome; `None` where it does not count.
+    pub(crate) fn counted(&self) -> Option<[(&'static str, u64); 3]> {
+        self.0.meter.get().map(TimeoutMeter::calls)
+    }
+
     /// Counts from now on, by `meter` or by one of its own.
-    #[cfg(feature = "metrics")]
     pub(crate) fn begin_counting(&self, meter: Option<&Arc<TimeoutMeter>>) -> Arc<TimeoutMeter> {
         self.0.meter.begin(meter)
     }

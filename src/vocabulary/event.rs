@@ -112,6 +112,8 @@ pub enum What {
         attempt: u32,
         /// How long it waits.
         after: Duration,
+        /// What failed, in words: the error, the rejection, or the status; at most 200 characters.
+        failure: Arc<str>,
     },
     /// A call that had been retried succeeded.
     Recovered {
@@ -208,7 +210,11 @@ impl fmt::Display for What {
                 }
             }
             Self::Abandoned(why) => write!(f, "a call ended without a result: {}", why.word()),
-            Self::Retrying { attempt, after } => write!(f, "attempt {attempt} failed, the next in {after:?}"),
+            Self::Retrying {
+                attempt,
+                after,
+                failure,
+            } => write!(f, "attempt {attempt} failed, the next in {after:?}: {failure}"),
             Self::Recovered { attempts } => write!(f, "a call succeeded after {attempts} attempts"),
             Self::GaveUp { attempts, why } => write!(f, "gave up after {attempts} attempts: {}", why.word()),
             Self::Queued => f.write_str("a call waits for a slot"),

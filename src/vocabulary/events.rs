@@ -122,7 +122,7 @@ type End = dyn FnOnce() + Send + Sync;
 /// | `rejections` | `count`, `over_seconds`, `reason` |
 /// | `recorded` | `verdict`, `duration_seconds` |
 /// | `abandoned` | `why` |
-/// | `retrying` | `attempt`, `after_seconds` |
+/// | `retrying` | `attempt`, `after_seconds`, `failure` |
 /// | `recovered` | `attempts` |
 /// | `gave_up` | `attempts`, `why` |
 /// | `answered` | `hidden` (a verdict), `rejected` |

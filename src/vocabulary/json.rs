@@ -192,9 +192,14 @@ fn event<M: SerializeMap>(event: &Event, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("duration_seconds", &duration.map(Seconds))?;
         }
         What::Abandoned(why) => map.serialize_entry("why", why)?,
-        What::Retrying { attempt, after } => {
+        What::Retrying {
+            attempt,
+            after,
+            failure,
+        } => {
             map.serialize_entry("attempt", attempt)?;
             map.serialize_entry("after_seconds", &Seconds(*after))?;
+            map.serialize_entry("failure", &**failure)?;
         }
         What::Recovered { attempts } => map.serialize_entry("attempts", attempts)?,
         What::GaveUp { attempts, why } => {
@@ -325,8 +330,12 @@ mod tests {
                 What::Retrying {
                     attempt: 1,
                     after: SECOND,
+                    failure: "connection refused".into(),
                 },
-                json!({"attempt": 1, "after_seconds": 1.0, "text": "attempt 1 failed, the next in 1s"}),
+                json!({
+                    "attempt": 1, "after_seconds": 1.0, "failure": "connection refused",
+                    "text": "attempt 1 failed, the next in 1s: connection refused",
+                }),
             ),
             (
                 What::Recovered { attempts: 2 },

@@ -105,6 +105,11 @@ impl Histogram {
         self.0[bucket_of(nanos(duration))].add();
     }
 
+    /// All calls.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.iter().map(Counter::read).sum()
+    }
+
     /// What each bucket holds.
     pub(crate) fn read(&self) -> Vec<u64> {
         self.0.iter().map(Counter::read).collect()
@@ -113,8 +118,7 @@ impl Histogram {
 
 impl fmt::Debug for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let calls: u64 = self.0.iter().map(Counter::read).sum();
-        f.debug_struct("Histogram").field("calls", &calls).finish()
+        f.debug_struct("Histogram").field("calls", &self.count()).finish()
     }
 }
 

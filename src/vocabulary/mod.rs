@@ -17,7 +17,7 @@ pub(crate) mod rate;
 pub(crate) mod rejected;
 #[cfg(feature = "schema")]
 pub(crate) mod schema;
-#[cfg(feature = "config")]
+#[cfg(feature = "serde")]
 pub(crate) mod serialized;
 pub(crate) mod settings;
 pub(crate) mod state;

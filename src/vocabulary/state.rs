@@ -5,7 +5,7 @@ use std::fmt;
 /// The state of a circuit breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Deserialize),
     serde(rename_all = "snake_case")
 )]

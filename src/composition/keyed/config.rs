@@ -18,7 +18,7 @@ use crate::{drivers::stack::Stack, policies::per_key::PerKey, vocabulary::settin
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
@@ -33,7 +33,7 @@ pub struct KeyedConfig {
     ///
     /// Choose it longer than the window and the open wait of a breaker: a key that is forgotten begins anew.
     #[cfg_attr(
-        feature = "config",
+        feature = "serde",
         serde(with = "crate::vocabulary::serialized::optional_duration")
     )]
     #[cfg_attr(

@@ -9,7 +9,10 @@ use crate::{
         replay::Cloned,
         stack::{Stack, Stages},
     },
-    vocabulary::event::Observer,
+    vocabulary::{
+        event::Observer,
+        events::{Events, Subscribe},
+    },
 };
 
 /// A [`Stack`] of its own for each key: a cheap handle on shared state. Built by
@@ -58,6 +61,11 @@ impl<R, A> KeyedStack<R, A> {
     /// Adds an observer of the events of all policies of all keys.
     pub fn observe(&self, observer: &Arc<dyn Observer>) {
         self.stages.observe(observer);
+    }
+
+    /// Subscribes to the events of all policies of all keys, as a stream that never makes a call wait.
+    pub fn subscribe(&self, to: impl Into<Subscribe>) -> Events {
+        self.stages.subscribe(to)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     vocabulary::{
         clock::{Timestamp, nanos},
         event::{Observer, What},
+        events::{Events, Subscribe},
         settings::ConfigError,
         sync::{AtomicU32, AtomicU64, Ordering},
     },
@@ -205,7 +206,6 @@ impl<P: PerKey> Keyed<P> {
 
     /// Goes through the policies of all keys, and that of those which find no place. No lock is held meanwhile, and few
     /// keys are kept from being forgotten at a time.
-    #[cfg(feature = "metrics")]
     pub(crate) fn for_each(&self, mut visit: impl FnMut(P)) {
         for shard in &self.0.shards {
             let policies: Vec<P> = {
@@ -262,6 +262,20 @@ impl<P: PerKey> Keyed<P> {
     /// Adds an observer of the events of all these policies, of those that are made later too.
     pub fn observe(&self, observer: &Arc<dyn Observer>) {
         self.visit(|policy| policy.add_observer(Arc::clone(observer)));
+    }
+
+    /// Subscribes to the events of all these policies, of those that are made later too, as a stream that never makes a
+    /// call wait.
+    pub fn subscribe(&self, to: impl Into<Subscribe>) -> Events {
+        let (events, observer) = Events::new(to.into(), None);
+        let weak = Arc::downgrade(&observer);
+        self.observe(&observer);
+        let shared = Arc::downgrade(&self.0);
+        events.ended_by(move || {
+            if let Some(shared) = shared.upgrade() {
+                Self(shared).visit(|policy| policy.remove_observer(&weak));
+            }
+        })
     }
 
     /// Lets `visit` see all policies, those that are made meanwhile, and what later ones are made from.

@@ -234,7 +234,6 @@ impl Registry {
     }
 
     /// The policies of all stacks, in the order of the stacks' names.
-    #[cfg(feature = "metrics")]
     pub(crate) fn policies(&self) -> Vec<Policies> {
         let state = self.state();
         state

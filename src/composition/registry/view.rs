@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     composition::{
+        counting::{CallCounts, counted},
         keyed::{Keyed, KeyedSnapshot},
         settings::StageConfig,
     },
@@ -78,6 +79,9 @@ pub struct StageSnapshot {
     pub kind: PolicyKind,
     /// Its policy.
     pub snapshot: PolicySnapshot,
+    /// Its calls since somebody [asked it to count](Registry::count_calls), of a stage of a keyed stack those of all keys.
+    /// `None` where nobody did, and of a single key, which is not counted alone.
+    pub calls: Option<CallCounts>,
     /// What a command brought about that stands.
     #[cfg_attr(feature = "serde", serde(rename = "override"))]
     pub overridden: Option<OverrideSnapshot>,
@@ -181,16 +185,18 @@ impl Registry {
     ///
     /// There is none of that name.
     pub fn policy_snapshot(&self, name: &str) -> Result<StageSnapshot, NotFound> {
-        let (policy, in_stack) = {
+        let (policy, in_stack, is_of_key) = {
             let state = self.state();
             let found = state.by_whole_name(name).zip(state.stage_of(name));
-            found.ok_or_else(|| NotFound::new("policy", name, state.names()))?
+            let (policy, in_stack) = found.ok_or_else(|| NotFound::new("policy", name, state.names()))?;
+            let is_of_key = state.base_of(name).is_some_and(|(_, base)| base != name);
+            (policy, in_stack, is_of_key)
         };
         let overridden = Overridden::of(&self.overrides(), self.0.clock.now());
         Ok(Seen {
             overrides: overridden,
         }
-        .stage(in_stack, &policy))
+        .stage(in_stack, &policy, is_of_key))
     }
 }
 
@@ -220,7 +226,7 @@ impl Seen {
     fn stack(&self, name: String, named: &Named) -> StackSnapshot {
         let config = &named.config().stages;
         let (stages, keys) = match named.policies() {
-            Policies::One(stages) => (self.stages(config, stages), None),
+            Policies::One(stages) => (self.stages(config, stages, false), None),
             Policies::Keyed(keyed) => {
                 let per = named
                     .config()
@@ -228,7 +234,7 @@ impl Seen {
                     .as_ref()
                     .map_or_else(String::new, |by| by.per.clone());
                 let keys = self.keys(per, config, keyed);
-                (self.stages(config, &keyed.each().newest()), Some(keys))
+                (self.stages(config, &keyed.each().newest(), false), Some(keys))
             }
         };
         StackSnapshot {
@@ -239,14 +245,14 @@ impl Seen {
         }
     }
 
-    fn stages(&self, config: &[StageConfig], stages: &Stages) -> Vec<StageSnapshot> {
+    fn stages(&self, config: &[StageConfig], stages: &Stages, of_key: bool) -> Vec<StageSnapshot> {
         let stages = config.iter().zip(stages.list());
         stages
-            .map(|(config, stage)| self.stage(config.name.clone(), &stage.policy))
+            .map(|(config, stage)| self.stage(config.name.clone(), &stage.policy, of_key))
             .collect()
     }
 
-    fn stage(&self, name: String, policy: &AnyPolicy) -> StageSnapshot {
+    fn stage(&self, name: String, policy: &AnyPolicy, of_key: bool) -> StageSnapshot {
         let whole = policy.name();
         let overridden = self.overrides.0.iter().find(|(name, _)| name == whole);
         StageSnapshot {
@@ -254,6 +260,8 @@ impl Seen {
             policy: Arc::clone(whole),
             kind: policy.kind(),
             snapshot: look(policy),
+            // A key counts with all others.
+            calls: if of_key { None } else { counted(policy) },
             overridden: overridden.map(|(_, snapshot)| snapshot.clone()),
         }
     }
@@ -285,7 +293,7 @@ impl Seen {
                 .into_iter()
                 .map(|(_, key, stages)| KeySnapshot {
                     key: key.into(),
-                    stages: self.stages(config, &stages),
+                    stages: self.stages(config, &stages, true),
                 })
                 .collect(),
             hidden,

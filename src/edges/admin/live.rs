@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::{
     sync::{Semaphore, broadcast, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use super::{
@@ -90,6 +90,7 @@ struct State<'a> {
 
 impl Live {
     pub(super) fn new(registry: &Registry, options: &Options) -> Self {
+        registry.count_calls();
         let mut series = Series::default();
         series.sample(&registry.snapshot());
         Self {
@@ -236,16 +237,27 @@ pub(super) fn written_frame(event: &str, id: Option<&str>, json: &str) -> Bytes 
 
 /// Keeps events and samples and tells the state, until all handles are gone.
 pub(super) async fn run(shared: WeakShared, mut events: Events) {
-    let mut ticks = interval(EVERY);
+    let clock = Clock::tokio();
+    // The first samples are of now: it may have been built long before.
+    {
+        let Some(shared) = Weak::upgrade(&shared) else {
+            return;
+        };
+        let mut series = Series::default();
+        series.sample(&shared.registry.snapshot());
+        *shared.live.series() = series;
+    }
+    let mut ticks = interval_at(clock.timer(clock.now().after(EVERY)), EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // When to tell the state because of an event.
     let mut due: Option<Instant> = None;
-    let clock = Clock::tokio();
     loop {
         tokio::select! {
             _ = ticks.tick() => {
                 let Some(shared) = Weak::upgrade(&shared) else { return };
                 shared.registry.tick();
+                // Stages may have come.
+                shared.registry.count_calls();
                 while let Some(told) = events.try_recv() {
                     shared.live.note(&told);
                 }

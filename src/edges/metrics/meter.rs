@@ -1,21 +1,13 @@
 //! The counts that handles keep, and how they are published.
 
-use std::sync::Arc;
-
 use super::{
     catalog,
     sink::{Sink, Word},
-    source::Role,
 };
 use crate::{
+    composition::counting::{AnyMeter, Role},
     drivers::stack::AnyPolicy,
-    policies::{
-        bulkhead::meter::BulkheadMeter,
-        circuit_breaker::meter::CircuitBreakerMeter,
-        fallback::FallbackMeter,
-        retry::meter::{MOST_ATTEMPTS, RetryMeter},
-        timeout::TimeoutMeter,
-    },
+    policies::retry::meter::MOST_ATTEMPTS,
     vocabulary::{
         event::PolicyKind,
         meter::{BUCKETS, Counter, middle_of},
@@ -23,116 +15,55 @@ use crate::{
     },
 };
 
-/// The meter of a policy.
-#[derive(Clone, Debug)]
-enum AnyMeter {
-    CircuitBreaker(Arc<CircuitBreakerMeter>),
-    Retry(Arc<RetryMeter>),
-    Timeout(Arc<TimeoutMeter>),
-    Bulkhead(Arc<BulkheadMeter>),
-    Fallback(Arc<FallbackMeter>),
-}
-
-impl AnyMeter {
-    /// Lets the policy count from now on, by `shared` where it does not yet. What it counts by.
-    fn begin(policy: &AnyPolicy, shared: Option<&Self>) -> Self {
-        match (policy, shared) {
-            (AnyPolicy::CircuitBreaker(policy), Some(Self::CircuitBreaker(shared))) => {
-                Self::CircuitBreaker(policy.begin_counting(Some(shared)))
-            }
-            (AnyPolicy::Retry(policy), Some(Self::Retry(shared))) => {
-                Self::Retry(policy.begin_counting(Some(shared)))
-            }
-            (AnyPolicy::Timeout(policy), Some(Self::Timeout(shared))) => {
-                Self::Timeout(policy.begin_counting(Some(shared)))
-            }
-            (AnyPolicy::Bulkhead(policy), Some(Self::Bulkhead(shared))) => {
-                Self::Bulkhead(policy.begin_counting(Some(shared)))
-            }
-            (AnyPolicy::Fallback(policy), Some(Self::Fallback(shared))) => {
-                Self::Fallback(policy.begin_counting(Some(shared)))
-            }
-            (AnyPolicy::CircuitBreaker(policy), _) => Self::CircuitBreaker(policy.begin_counting(None)),
-            (AnyPolicy::Retry(policy), _) => Self::Retry(policy.begin_counting(None)),
-            (AnyPolicy::Timeout(policy), _) => Self::Timeout(policy.begin_counting(None)),
-            (AnyPolicy::Bulkhead(policy), _) => Self::Bulkhead(policy.begin_counting(None)),
-            (AnyPolicy::Fallback(policy), _) => Self::Fallback(policy.begin_counting(None)),
+/// All that it has counted, in the order in which [`Counts`] are taken apart.
+fn read(meter: &AnyMeter) -> Vec<u64> {
+    let read = |counters: &[&Counter]| counters.iter().map(|counter| counter.read()).collect::<Vec<_>>();
+    match meter {
+        AnyMeter::CircuitBreaker(meter) => {
+            let refused = &meter.refused;
+            let refused = [
+                &refused.open,
+                &refused.forced_open,
+                &refused.probes_taken,
+                &refused.was_open,
+            ];
+            let transitions = State::ALL.map(|state| meter.transitions(state));
+            [
+                meter.succeeded.read(),
+                meter.failed.read(),
+                meter.ignored.read(),
+                read(&refused),
+                transitions.to_vec(),
+            ]
+            .concat()
         }
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::CircuitBreaker(one), Self::CircuitBreaker(other)) => Arc::ptr_eq(one, other),
-            (Self::Retry(one), Self::Retry(other)) => Arc::ptr_eq(one, other),
-            (Self::Timeout(one), Self::Timeout(other)) => Arc::ptr_eq(one, other),
-            (Self::Bulkhead(one), Self::Bulkhead(other)) => Arc::ptr_eq(one, other),
-            (Self::Fallback(one), Self::Fallback(other)) => Arc::ptr_eq(one, other),
-            _ => false,
+        AnyMeter::Retry(meter) => {
+            let by_attempts = [&meter.succeeded, &meter.failed, &meter.ignored, &meter.dropped];
+            let by_attempts = by_attempts.into_iter().flatten().map(Counter::read);
+            let gave_up = &meter.gave_up;
+            let others = read(&[
+                &meter.retries,
+                &gave_up.attempts,
+                &gave_up.elapsed,
+                &gave_up.budget,
+                &gave_up.not_repeatable,
+                &gave_up.not_advised,
+                &gave_up.not_ready,
+            ]);
+            by_attempts.chain(others).collect()
         }
-    }
-
-    /// Whether a policy still counts by it.
-    fn is_in_use(&self) -> bool {
-        let holders = match self {
-            Self::CircuitBreaker(meter) => Arc::strong_count(meter),
-            Self::Retry(meter) => Arc::strong_count(meter),
-            Self::Timeout(meter) => Arc::strong_count(meter),
-            Self::Bulkhead(meter) => Arc::strong_count(meter),
-            Self::Fallback(meter) => Arc::strong_count(meter),
-        };
-        holders > 1
-    }
-
-    /// All that it has counted, in the order in which [`Counts`] are taken apart.
-    fn read(&self) -> Vec<u64> {
-        let read = |counters: &[&Counter]| counters.iter().map(|counter| counter.read()).collect::<Vec<_>>();
-        match self {
-            Self::CircuitBreaker(meter) => {
-                let refused = &meter.refused;
-                let refused = [
-                    &refused.open,
-                    &refused.forced_open,
-                    &refused.probes_taken,
-                    &refused.was_open,
-                ];
-                let transitions = State::ALL.map(|state| meter.transitions(state));
-                [
-                    meter.succeeded.read(),
-                    meter.failed.read(),
-                    meter.ignored.read(),
-                    read(&refused),
-                    transitions.to_vec(),
-                ]
-                .concat()
-            }
-            Self::Retry(meter) => {
-                let by_attempts = [&meter.succeeded, &meter.failed, &meter.ignored, &meter.dropped];
-                let by_attempts = by_attempts.into_iter().flatten().map(Counter::read);
-                let gave_up = &meter.gave_up;
-                let others = read(&[
-                    &meter.retries,
-                    &gave_up.attempts,
-                    &gave_up.elapsed,
-                    &gave_up.budget,
-                    &gave_up.not_repeatable,
-                    &gave_up.not_advised,
-                    &gave_up.not_ready,
-                ]);
-                by_attempts.chain(others).collect()
-            }
-            Self::Timeout(meter) => read(&[&meter.completed, &meter.timed_out, &meter.dropped]),
-            Self::Bulkhead(meter) => {
-                let counters = [
-                    &meter.admitted,
-                    &meter.dropped,
-                    &meter.full,
-                    &meter.queue_full,
-                    &meter.waited_too_long,
-                ];
-                [read(&counters), meter.waits.read()].concat()
-            }
-            Self::Fallback(meter) => read(&[&meter.passed, &meter.answered, &meter.dropped]),
+        AnyMeter::Timeout(meter) => read(&[&meter.completed, &meter.timed_out, &meter.dropped]),
+        AnyMeter::Bulkhead(meter) => {
+            let counters = [
+                &meter.admitted,
+                &meter.dropped,
+                &meter.full,
+                &meter.queue_full,
+                &meter.waited_too_long,
+            ];
+            [read(&counters), meter.waits.read()].concat()
         }
+        AnyMeter::Fallback(meter) => read(&[&meter.passed, &meter.answered, &meter.dropped]),
     }
 }
 
@@ -163,11 +94,7 @@ impl Counted {
 
     /// Lets a policy count from now on, that of a key by the meter of what it was made from.
     pub(super) fn begin(&mut self, policy: &AnyPolicy, role: Role<'_>) {
-        let shared = match role {
-            Role::Single | Role::Template => None,
-            Role::OfKey(template) => Some(AnyMeter::begin(template, None)),
-        };
-        let meter = AnyMeter::begin(policy, shared.as_ref());
+        let meter = AnyMeter::begin(policy, role);
         if !self.meters.iter().any(|(known, _)| known.is(&meter)) {
             self.meters.push((meter, Vec::new()));
         }
@@ -178,7 +105,7 @@ impl Counted {
         // Seen before it is read: what nobody counts by any more is read to the end.
         self.meters.retain_mut(|(meter, last)| {
             let is_in_use = meter.is_in_use();
-            let now = meter.read();
+            let now = read(meter);
             last.resize(now.len(), 0);
             self.fresh.resize(now.len(), 0);
             self.totals.resize(now.len(), 0);

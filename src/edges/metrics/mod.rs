@@ -47,10 +47,11 @@ use self::{
     gauges::{Gauges, Shown},
     meter::Counted,
     sink::Sink,
-    source::{Role, Source},
+    source::Source,
 };
 use crate::{
     composition::{
+        counting::Role,
         keyed::{KeyedBulkhead, KeyedCircuitBreaker, KeyedStack},
         registry::Registry,
     },
@@ -65,7 +66,7 @@ use crate::{
 /// Publishes what policies count, for the recorder that the program installs.
 ///
 /// A policy counts from when it is given here: its calls pay a few nanoseconds for it, a circuit breaker's two readings of
-/// the clock, and the counts take 6 KiB at most, once for all keys. One that is not given here pays nothing.
+/// the clock, and the counts take 6 KiB at most, once for all keys. One that is not given here, and that no admin page shows, pays nothing.
 /// What is published, under which names and what to do about it, the page `docs/metrics.md` of the repository says.
 ///
 /// The labels are the policy's kind and name and words from short lists. Policies of the same kind and name are one

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     composition::{
+        counting::{Role, Visitor, visit_stages},
         keyed::{Keyed, KeyedSnapshot},
         registry::{Policies, Registry},
     },
@@ -21,22 +22,9 @@ pub(super) struct Source {
     is_alive: Arc<IsAlive>,
 }
 
-/// What is done with each policy.
-pub(super) type Visitor<'a> = dyn FnMut(&AnyPolicy, Role<'_>) + 'a;
 type Visit = dyn Fn(&mut Visitor<'_>) + Send + Sync;
 type Keys = dyn Fn() -> Option<(Arc<str>, KeyedSnapshot)> + Send + Sync;
 type IsAlive = dyn Fn() -> bool + Send + Sync;
-
-/// What a policy is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Role<'a> {
-    /// One that calls share.
-    Single,
-    /// What those of the keys are made from, and which no call goes by.
-    Template,
-    /// That of a key, or of all that find no place, made from this one.
-    OfKey(&'a AnyPolicy),
-}
 
 impl Source {
     pub(super) fn of_policy(policy: &AnyPolicy) -> Self {
@@ -110,24 +98,6 @@ impl Source {
     }
 }
 
-fn visit_stages(keyed: &Keyed<Stages>, visit: &mut Visitor<'_>) {
-    let each = keyed.each().newest();
-    for stage in each.list() {
-        visit(&stage.policy, Role::Template);
-    }
-    keyed.for_each(|stages| {
-        for stage in stages.newest().list() {
-            let made_from = each
-                .list()
-                .iter()
-                .find(|each| is_made_from(&stage.policy, &each.policy));
-            if let Some(made_from) = made_from {
-                visit(&stage.policy, Role::OfKey(&made_from.policy));
-            }
-        }
-    });
-}
-
 /// What gives a policy back for as long as somebody else has it.
 fn weakly(policy: &AnyPolicy) -> Arc<dyn Fn() -> Option<AnyPolicy> + Send + Sync> {
     fn back<P: Into<AnyPolicy> + 'static>(
@@ -142,12 +112,6 @@ fn weakly(policy: &AnyPolicy) -> Arc<dyn Fn() -> Option<AnyPolicy> + Send + Sync
         AnyPolicy::Bulkhead(policy) => back(policy.weakly()),
         AnyPolicy::Fallback(policy) => back(policy.weakly()),
     }
-}
-
-/// Whether it is that of a key: `NAME[KEY]`.
-fn is_made_from(policy: &AnyPolicy, each: &AnyPolicy) -> bool {
-    let rest = policy.name().strip_prefix(&**each.name());
-    policy.kind() == each.kind() && rest.is_some_and(|rest| rest.starts_with('['))
 }
 
 impl fmt::Debug for Source {

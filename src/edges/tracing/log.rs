@@ -168,14 +168,22 @@ impl Observer for TracingObserver {
                 tracing::debug!(target: "buttress", %policy, name, "key forgotten");
             }
             What::Reconfigured => tracing::debug!(target: "buttress", %policy, name, "settings changed"),
-            What::Retrying { attempt, after } => {
-                tracing::debug!(target: "buttress", %policy, name, attempt, ?after, "attempt failed, retrying");
+            What::Retrying {
+                attempt,
+                after,
+                failure,
+            } => {
+                let reason = &**failure;
+                tracing::debug!(
+                    target: "buttress", %policy, name, attempt, ?after, reason, "attempt failed, retrying"
+                );
             }
             What::Recovered { attempts } => {
                 tracing::debug!(target: "buttress", %policy, name, attempts, "saved by a retry");
             }
             What::GaveUp { attempts, why } => {
-                tracing::debug!(target: "buttress", %policy, name, attempts, ?why, "gave up");
+                let why = why.word();
+                tracing::debug!(target: "buttress", %policy, name, attempts, why, "gave up");
             }
             What::Answered { hidden, .. } => {
                 tracing::debug!(target: "buttress", %policy, name, ?hidden, "fallback answered");

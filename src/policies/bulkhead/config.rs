@@ -17,7 +17,7 @@ use crate::vocabulary::{clock::Clock, event::PolicyKind, settings::ConfigError};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
@@ -27,13 +27,13 @@ pub struct BulkheadConfig {
     /// Calls that may be in flight at once, from 1 to 1 000 000. Default: 256.
     pub max_concurrent: u32,
     /// How long a call may wait for a slot. Zero: not at all, a full bulkhead refuses at once. Default: zero.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::duration"))]
     #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub max_wait: Duration,
     /// Calls that may wait at once. Zero: none. Default: 1024; without a `max_wait` none waits anyway.
     pub max_queue: u32,
     /// Where the time is read. Default: Tokio's clock.
-    #[cfg_attr(feature = "config", serde(skip))]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub clock: Clock,
 }
 

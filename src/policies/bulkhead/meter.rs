@@ -24,6 +24,16 @@ pub(crate) struct BulkheadMeter {
 }
 
 impl BulkheadMeter {
+    /// Calls that got a slot, or none, by outcome.
+    pub(super) fn calls(&self) -> [(&'static str, u64); 3] {
+        let rejected = [&self.full, &self.queue_full, &self.waited_too_long];
+        [
+            ("admitted", self.admitted.read()),
+            ("rejected", rejected.into_iter().map(Counter::read).sum()),
+            ("dropped", self.dropped.read()),
+        ]
+    }
+
     pub(super) fn count_refusal(&self, reason: &Reason) {
         let counter = match reason {
             Reason::QueueFull { .. } => &self.queue_full,

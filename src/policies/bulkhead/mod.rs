@@ -242,8 +242,12 @@ impl Bulkhead {
         move || weak.upgrade().map(Self)
     }
 
+    /// Calls that it has counted, by outcome; `None` where it does not count.
+    pub(crate) fn counted(&self) -> Option<[(&'static str, u64); 3]> {
+        self.0.meter.get().map(BulkheadMeter::calls)
+    }
+
     /// Counts from now on, by `meter` or by one of its own.
-    #[cfg(feature = "metrics")]
     pub(crate) fn begin_counting(&self, meter: Option<&Arc<BulkheadMeter>>) -> Arc<BulkheadMeter> {
         self.0.meter.begin(meter)
     }

@@ -77,6 +77,12 @@ impl Policy for Bulkhead {
         }
     }
 
+    /// Who has a slot may keep it for as long as it takes.
+    #[inline(always)]
+    fn watches(&self, pass: &Self::Pass) -> bool {
+        !pass.is_inside()
+    }
+
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
         let Phase::Queued(ticket) = pass.phase() else {
             return Expired::NotYet;

@@ -33,7 +33,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
@@ -60,7 +60,7 @@ pub struct CircuitBreakerConfig {
     /// A call that is dropped without a result counts as a failure when it was pending for this long or
     /// longer. Before that nothing is recorded, except that a call beyond the slow-call duration is a slow
     /// failure. Zero: every dropped call that was pending is a failure. Default: 10 s.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::duration"))]
     #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub dropped_after: Duration,
     /// The state to begin in. Default: closed.
@@ -69,25 +69,25 @@ pub struct CircuitBreakerConfig {
     ///
     /// A [`Registry`](crate::Registry) knows what names mean; a breaker that is built alone takes none, and its layer
     /// takes predicates.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::names"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::names"))]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<crate::vocabulary::schema::Name>"))]
     pub record: Vec<String>,
     /// Names of predicates whose matches are ignored; they win over `record`. Default: none.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::names"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::names"))]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<crate::vocabulary::schema::Name>"))]
     pub ignore: Vec<String>,
     /// Seed for the jitter, for tests. Default: `None`, from the thread's generator.
-    #[cfg_attr(feature = "config", serde(skip))]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub seed: Option<u64>,
     /// Where the time is read. Default: Tokio's clock.
-    #[cfg_attr(feature = "config", serde(skip))]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub clock: Clock,
 }
 
 /// The sliding window of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(try_from = "super::shape::Window", into = "super::shape::Window")
 )]
@@ -107,7 +107,7 @@ pub enum WindowConfig {
 /// When calls are slow, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(deny_unknown_fields)
 )]
@@ -116,7 +116,7 @@ pub struct SlowCallConfig {
     /// A call is slow when it takes **longer than** this, whatever its result; above zero. What passes before a
     /// call is first pending is measured by the hardware's counter, the rest by the clock: a test with paused time
     /// that wants it exact uses [`Clock::manual`].
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::duration"))]
     #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub longer_than: Duration,
     /// Opens when the share of slow calls is **>=** this; 0 < rate <= 1.
@@ -126,7 +126,7 @@ pub struct SlowCallConfig {
 /// How long a circuit breaker stays open.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
@@ -134,14 +134,14 @@ pub struct SlowCallConfig {
 #[non_exhaustive]
 pub struct OpenConfig {
     /// The first wait, above zero: it stays open until **more** than this has passed. Default: 5 s.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::duration"))]
     #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub wait: Duration,
     /// The n-th opening without a close between them waits `wait * factor^(n-1)`, at most `max`. From 1,
     /// which means a fixed wait. Default: 2.
     pub factor: f64,
     /// The longest wait, not below `wait`. Default: 60 s.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::duration"))]
     #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub max: Duration,
     /// The share of each wait after the first that is random, from 0 to 1: waits spread evenly between
@@ -157,7 +157,7 @@ pub struct OpenConfig {
 /// How a circuit breaker finds out whether to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
@@ -169,12 +169,12 @@ pub struct HalfOpenConfig {
     pub probes: u32,
     /// A probe older than this is given up: its slot returns and its result is not looked at. Above zero.
     /// Default: 30 s.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::duration"))]
     #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub max_probe_age: Duration,
     /// The longest stay, above zero. Default: `None`, unlimited, or a service with little traffic would never close.
     #[cfg_attr(
-        feature = "config",
+        feature = "serde",
         serde(with = "crate::vocabulary::serialized::optional_duration", alias = "max")
     )]
     #[cfg_attr(
@@ -189,7 +189,7 @@ pub struct HalfOpenConfig {
 /// What follows a stay in half-open that was too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]

@@ -111,7 +111,6 @@ impl Machine {
     }
 
     /// Lets calls be timed from the next on, so that they can be counted by how long they take.
-    #[cfg(feature = "metrics")]
     pub(super) fn begin_counting(&mut self, gate: &Gate) {
         if !self.counts {
             self.counts = true;

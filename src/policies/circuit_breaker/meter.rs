@@ -41,6 +41,23 @@ impl CircuitBreakerMeter {
         calls.record(took);
     }
 
+    /// Calls that ended or were refused, by outcome.
+    pub(super) fn calls(&self) -> [(&'static str, u64); 4] {
+        let refused = &self.refused;
+        let refused = [
+            &refused.open,
+            &refused.forced_open,
+            &refused.probes_taken,
+            &refused.was_open,
+        ];
+        [
+            ("success", self.succeeded.count()),
+            ("failure", self.failed.count()),
+            ("ignored", self.ignored.count()),
+            ("rejected", refused.into_iter().map(Counter::read).sum()),
+        ]
+    }
+
     pub(super) fn count_refusal(&self, reason: &Reason) {
         let counter = match reason {
             Reason::ForcedOpen => &self.refused.forced_open,

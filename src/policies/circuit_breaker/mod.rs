@@ -23,7 +23,7 @@ pub(crate) mod meter;
 mod pass;
 mod permit;
 mod probes;
-#[cfg(feature = "config")]
+#[cfg(feature = "serde")]
 mod shape;
 mod snapshot;
 mod step;
@@ -502,8 +502,12 @@ impl CircuitBreaker {
         move || weak.upgrade().map(Self)
     }
 
+    /// Calls that it has counted, by outcome; `None` where it does not count.
+    pub(crate) fn counted(&self) -> Option<[(&'static str, u64); 4]> {
+        self.0.meter.get().map(CircuitBreakerMeter::calls)
+    }
+
     /// Counts from now on, by `meter` or by one of its own: calls that begin from now on, and all else at once.
-    #[cfg(feature = "metrics")]
     pub(crate) fn begin_counting(
         &self,
         meter: Option<&Arc<CircuitBreakerMeter>>,

@@ -66,6 +66,11 @@ impl Policy for CircuitBreaker {
         None
     }
 
+    #[inline(always)]
+    fn watches(&self, pass: &Self::Pass) -> bool {
+        matches!(pass.watch(), Watch::Not | Watch::Stopwatch)
+    }
+
     fn leave(&self, pass: &mut Self::Pass, outcome: &Outcome<'_>) -> Next {
         if pass.watch() == Watch::Out {
             return Next::Done;

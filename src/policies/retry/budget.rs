@@ -13,7 +13,7 @@ use crate::vocabulary::{
 /// Settings of a [`RetryBudget`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
@@ -26,11 +26,11 @@ pub struct RetryBudgetConfig {
     /// Default: 3.
     pub min_per_second: u32,
     /// How far back calls and retries are counted, from 100 ms. Default: 10 s.
-    #[cfg_attr(feature = "config", serde(with = "crate::vocabulary::serialized::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::serialized::duration"))]
     #[cfg_attr(feature = "schema", schemars(with = "crate::vocabulary::schema::Duration"))]
     pub window: Duration,
     /// Where the time is read. Default: Tokio's clock.
-    #[cfg_attr(feature = "config", serde(skip))]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub clock: Clock,
 }
 

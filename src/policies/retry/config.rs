@@ -30,7 +30,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
-    feature = "config",
+    feature = "serde",
     derive(serde::Deserialize),
     serde(from = "super::shape::Shape")
 )]

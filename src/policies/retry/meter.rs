@@ -44,6 +44,17 @@ impl RetryMeter {
         calls[place_of(attempts)].add();
     }
 
+    /// Calls that ended, by outcome.
+    pub(super) fn calls(&self) -> [(&'static str, u64); 4] {
+        let sum = |calls: &ByAttempts| calls.iter().map(Counter::read).sum();
+        [
+            ("success", sum(&self.succeeded)),
+            ("failure", sum(&self.failed)),
+            ("ignored", sum(&self.ignored)),
+            ("dropped", sum(&self.dropped)),
+        ]
+    }
+
     pub(super) fn count_dropped(&self, attempts: u16) {
         self.dropped[place_of(attempts)].add();
     }

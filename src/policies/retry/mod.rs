@@ -17,7 +17,7 @@ mod fresh;
 mod loom;
 pub(crate) mod meter;
 mod pass;
-#[cfg(feature = "config")]
+#[cfg(feature = "serde")]
 mod shape;
 mod step;
 
@@ -186,8 +186,12 @@ impl Retry {
         move || weak.upgrade().map(Self)
     }
 
+    /// Calls that it has counted, by outcome; `None` where it does not count.
+    pub(crate) fn counted(&self) -> Option<[(&'static str, u64); 4]> {
+        self.0.meter.get().map(RetryMeter::calls)
+    }
+
     /// Counts from now on, by `meter` or by one of its own.
-    #[cfg(feature = "metrics")]
     pub(crate) fn begin_counting(&self, meter: Option<&Arc<RetryMeter>>) -> Arc<RetryMeter> {
         self.0.meter.begin(meter)
     }

@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// A longer text of what failed is cut.
+const LONGEST_TEXT: usize = 200;
+
 impl Policy for Retry {
     type Pass = RetryPass;
 
@@ -60,6 +63,11 @@ impl Policy for Retry {
             }
             Phase::Waiting => Some(Timestamp::from_nanos(pass.wait_end)),
         }
+    }
+
+    #[inline(always)]
+    fn watches(&self, pass: &Self::Pass) -> bool {
+        pass.phase() != Phase::Running || pass.began == UNSEEN
     }
 
     fn expire(&self, pass: &mut Self::Pass, now: Timestamp) -> Expired {
@@ -120,6 +128,20 @@ impl Policy for Retry {
     }
 }
 
+/// What failed, in words.
+fn told(outcome: &Outcome<'_>) -> Arc<str> {
+    let mut text = match (outcome.rejected(), outcome.error(), outcome.status()) {
+        (Some(rejected), ..) => rejected.to_string(),
+        (None, Some(error), _) => error.to_string(),
+        (None, None, Some(status)) => format!("status {status}"),
+        (None, None, None) => "no success".to_owned(),
+    };
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
+        text.truncate(end);
+    }
+    text.into()
+}
+
 impl Retry {
     /// Tells of a result that nothing advises to retry. An attempt that is refused is the refuser's to tell, unless
     /// others were made before it.
@@ -170,7 +192,11 @@ impl Retry {
                 if let Some(meter) = self.0.meter.get() {
                     meter.retries.add();
                 }
-                self.tell_call(EventKind::Retrying, || What::Retrying { attempt, after: wait });
+                self.tell_call(EventKind::Retrying, || What::Retrying {
+                    attempt,
+                    after: wait,
+                    failure: told(outcome),
+                });
                 Next::Again
             }
             Err(why) => {

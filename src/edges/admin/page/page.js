@@ -5,6 +5,8 @@
   const SAMPLES = 60;
   const MOST_EVENTS = 200;
   const STALE_AFTER = 3500;
+  // Calls per second are the mean of so many seconds.
+  const PACED_OVER = 5;
   const SVG = 'http://www.w3.org/2000/svg';
 
   // Nested anywhere, with or without a slash at the end.
@@ -109,6 +111,9 @@
   const count = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, '\u202f');
   const many = (number, one, more) => `${count(number)} ${number === 1 ? one : more}`;
 
+  // Calls per second.
+  const pace = (rate) => (rate > 0 && rate < 10 ? trim(rate) : count(Math.round(rate)));
+
   function percent(fraction) {
     const value = fraction * 100;
     return `${value > 0 && value < 10 ? trim(value) : Math.round(value)} %`;
@@ -170,7 +175,8 @@
     const first = SAMPLES - samples.length;
     const x = (at) => (first + at) * step;
     const y = (value) => height - edge - (Math.min(value, most) / most) * (height - 2 * edge);
-    const parts = [];
+    // So that nothing at all is told from nothing known.
+    const parts = [draw('line', { x1: x(0), x2: SAMPLES * step, y1: height - 0.5, y2: height - 0.5, class: 's-base' })];
     let begun = 0;
     samples.forEach((sample, at) => {
       const next = samples[at + 1];
@@ -201,6 +207,25 @@
     });
     if (path) parts.push(draw('path', { d: path, class: 's-line' }));
     svg.replaceChildren(...parts);
+  }
+
+  // The calls of the last minute, from nothing at the lower edge to the most at the upper one.
+  function paintTraffic(svg, samples) {
+    const [height, first] = [20, SAMPLES - samples.length];
+    const most = Math.max(1, ...samples.map((sample) => sample.calls || 0));
+    const y = (calls) => (height - 1 - (calls / most) * (height - 3)).toFixed(2);
+    let line = '';
+    samples.forEach((sample, at) => {
+      line += `${line ? 'L' : 'M'}${first + at} ${y(sample.calls || 0)}H${first + at + 1}`;
+    });
+    if (!line) {
+      svg.replaceChildren();
+      return;
+    }
+    svg.replaceChildren(
+      draw('path', { d: `${line}V${height}H${first}Z`, class: 's-area' }),
+      draw('path', { d: line, class: 's-line' }),
+    );
   }
 
   const picture = () => draw('svg', { class: 'picture', role: 'img', preserveAspectRatio: 'none', viewBox: '0 0 10 10' });
@@ -244,11 +269,38 @@
   let samplesTo = 0;
   const samplesOf = (policy) => series.get(policy) || [];
 
+  // Calls per second lately; null where none are counted.
+  function paceOf(samples) {
+    const counted = samples.slice(-PACED_OVER).filter((sample) => sample.calls !== undefined);
+    if (counted.length === 0) return null;
+    return counted.reduce((sum, sample) => sum + sample.calls, 0) / counted.length;
+  }
+
+  // What a sample of a circuit breaker or a bulkhead is the share of, and where its limit is.
+  function paintMinute(svg, stage, samples) {
+    const now = stage.snapshot;
+    const highest = Math.max(0, ...samples.map((sample) => sample.value || 0));
+    if (stage.kind === 'circuit_breaker') {
+      const share = now.calls > 0 ? now.failed / now.calls : 0;
+      paintSpark(svg, samples, 1, now.thresholds.failure_rate);
+      mark(svg, 'aria-label', `The last minute: failures now ${percent(share)}, at most ${percent(highest)}; ${stateMinute(samples)}`);
+    } else {
+      paintSpark(svg, samples, Math.max(now.limit, highest), now.limit);
+      mark(svg, 'aria-label', `The last minute: in flight now ${now.in_flight}, at most ${highest}, of ${now.limit}`);
+    }
+  }
+
+  function nameOf(stage) {
+    const kind = KINDS[stage.kind] || stage.kind;
+    return stage.name === stage.kind ? kind : `${stage.name}, ${kind}`;
+  }
+
   // What all kinds of stages have: name, place for a state, what a command brought about, a button.
   function frameOf(stage, wide) {
-    const title = make('h3', {}, stage.name === stage.kind ? KINDS[stage.kind] || stage.kind : `${stage.name}, ${KINDS[stage.kind] || stage.kind}`);
+    const title = make('h3', {}, nameOf(stage));
     title.title = stage.policy;
-    const head = make('div', { class: 'stage-head' }, title);
+    const rate = make('span', { class: 'paced quiet', hidden: true });
+    const head = make('div', { class: 'stage-head' }, make('div', { class: 'stage-name' }, title, rate));
     const over = make('p', { class: 'override', hidden: true });
     const root = make('div', { class: wide ? 'stage wide' : 'stage' }, head);
     const commandable = stage.kind === 'circuit_breaker' || stage.kind === 'bulkhead';
@@ -263,6 +315,9 @@
     const update = (next) => {
       newest = next;
       if (button) show(button, commandsOn);
+      const calls = paceOf(samplesOf(next.policy));
+      show(rate, calls !== null);
+      if (calls !== null) say(rate, `${pace(calls)}/s`);
       show(over, next.override !== null);
       if (next.override) say(over, overrideText(next.override));
     };
@@ -337,12 +392,10 @@
       }
 
       const samples = samplesOf(next.policy);
-      paintSpark(spark, samples, 1, limits.failure_rate);
+      paintMinute(spark, next, samples);
       const rejecting = samples.length > 0 ? samples[samples.length - 1].rejected : 0;
       say(minute.left, 'last minute: failures');
       say(minute.right, rejecting > 0 ? `refuses ${count(rejecting)}/s` : '');
-      const highest = Math.max(0, ...samples.map((sample) => sample.value || 0));
-      mark(spark, 'aria-label', `The last minute: failures now ${percent(share)}, at most ${percent(highest)}; ${stateMinute(samples)}`);
 
       const parts = [];
       if (now.openings > 1) parts.push(`opened ${now.openings} times without a close`);
@@ -411,13 +464,10 @@
       say(use.right, full ? 'full' : '');
       slots.set(now.in_flight / now.limit, null, full ? 'over' : now.in_flight >= now.limit * 0.75 ? 'near' : '');
       const samples = samplesOf(next.policy);
-      const most = Math.max(now.limit, ...samples.map((sample) => sample.value || 0));
-      paintSpark(spark, samples, most, now.limit);
+      paintMinute(spark, next, samples);
       const rejecting = samples.length > 0 ? samples[samples.length - 1].rejected : 0;
       say(minute.left, 'last minute');
       say(minute.right, rejecting > 0 ? `refuses ${count(rejecting)}/s` : '');
-      const highest = Math.max(0, ...samples.map((sample) => sample.value || 0));
-      mark(spark, 'aria-label', `The last minute: in flight now ${now.in_flight}, at most ${highest}, of ${now.limit}`);
       const waits = now.max_wait_seconds > 0;
       const parts = [waits ? `${count(now.queued)} of ${count(now.max_queue)} wait, for ${lasting(now.max_wait_seconds)} at most` : 'none waits'];
       if (now.rejected > 0) parts.push(`${count(now.rejected)} refused so far`);
@@ -499,13 +549,14 @@
     const sees = make('span');
     const caller = make('p', { class: 'caller' }, glyph, make('span', {}, make('span', { class: 'lead' }, 'A caller sees: '), sees));
     const orphaned = make('span', { class: 'tag', hidden: true }, 'gone from the settings');
+    const traffic = trafficView();
     const place = make('div');
     const keys = keysView();
     const settings = settingsView(first.name);
     const root = make(
       'article',
       { class: 'stack', id, 'aria-labelledby': `${id}-name` },
-      make('div', { class: 'stack-head' }, title, orphaned, caller),
+      make('div', { class: 'stack-head' }, title, orphaned, caller, traffic.root),
       place,
       keys.root,
       settings.root,
@@ -517,6 +568,7 @@
       say(glyph, MARKS[next.caller.admitted] || '');
       say(sees, next.caller.text);
       show(orphaned, next.orphaned);
+      traffic.update(next);
       show(keys.root, next.keys !== null);
       show(place, next.keys === null);
       if (next.keys) {
@@ -534,10 +586,28 @@
     return { root, id, update };
   }
 
+  // The calls of a stack are those that its outermost policy sees, of all keys where there are keys.
+  function trafficView() {
+    const svg = draw('svg', { class: 'traffic', role: 'img', preserveAspectRatio: 'none', viewBox: `0 0 ${SAMPLES} 20` });
+    const text = make('span');
+    const root = make('p', { class: 'pace', hidden: true }, svg, text);
+    const update = (stack) => {
+      const samples = stack.stages.length > 0 ? samplesOf(stack.stages[0].policy) : [];
+      const calls = paceOf(samples);
+      show(root, calls !== null);
+      if (calls === null) return;
+      say(text, `${pace(calls)} calls/s`);
+      paintTraffic(svg, samples);
+      const most = Math.max(0, ...samples.map((sample) => sample.calls || 0));
+      mark(svg, 'aria-label', `Calls of the last minute: at most ${count(most)} in a second`);
+    };
+    return { root, update };
+  }
+
   function keysView() {
     const body = make('tbody');
     const note = make('p', { class: 'label' });
-    const heads = ['Key', 'Circuit breaker', 'For', 'Failures', 'In flight', 'A caller sees'];
+    const heads = ['Key', 'Circuit breaker', 'For', 'Failures', 'Last minute', 'In flight', 'A caller sees'];
     const root = make(
       'div',
       { class: 'keys', hidden: true, tabindex: '0', role: 'region', 'aria-label': 'Keys' },
@@ -563,7 +633,10 @@
         order = next;
         body.replaceChildren(...names.map((name) => rows.get(name).root));
       }
-      const parts = [`${many(keys.keys, 'key', 'keys')} by ${keys.per}, room for ${count(keys.max_keys)}`];
+      const parts = [
+        `Each has ${stack.stages.map(nameOf).join(' → ')}`,
+        `${many(keys.keys, 'key', 'keys')} by ${keys.per}, room for ${count(keys.max_keys)}`,
+      ];
       if (keys.hidden > 0) parts.push(`${count(keys.hidden)} not shown`);
       if (keys.overflowed > 0) parts.push(`${many(keys.overflowed, 'call', 'calls')} found no place and shared *`);
       if (keys.forgotten > 0) parts.push(`${count(keys.forgotten)} forgotten`);
@@ -574,14 +647,16 @@
 
   function keyRow(name) {
     const state = badge();
-    const cells = ['key', 'state', 'since', 'rate', 'use', 'sees', 'do'].map((kind) => make('td', { class: kind }));
-    const [key, stateCell, since, rate, use, sees, act] = cells;
+    const cells = ['key', 'state', 'since', 'rate', 'minute', 'use', 'sees', 'do'].map((kind) => make('td', { class: kind }));
+    const [key, stateCell, since, rate, minute, use, sees, act] = cells;
+    const spark = sparkline();
+    minute.append(spark);
     key.textContent = name === '*' ? '* (keys without a place)' : name;
     key.title = name;
     stateCell.append(state.root);
     since.append(make('span', {}), make('span', { class: 'quiet', hidden: true }));
     // On a phone the heads stand in each cell.
-    [since, rate, use, sees].forEach((cell, at) => mark(cell, 'data-head', ['for', 'failures', 'in flight', 'a caller sees'][at]));
+    [since, rate, minute, use, sees].forEach((cell, at) => mark(cell, 'data-head', ['for', 'failures', 'last minute', 'in flight', 'a caller sees'][at]));
     let breaker = null;
     const button = make('button', { type: 'button', class: 'small', hidden: true }, 'Command…');
     button.setAttribute('aria-label', `Command… the circuit breaker of ${name}`);
@@ -590,6 +665,10 @@
     const update = (next, caller) => {
       breaker = next.stages.find((stage) => stage.kind === 'circuit_breaker') || null;
       const bulkhead = next.stages.find((stage) => stage.kind === 'bulkhead');
+      // The samples of a key are those of one policy.
+      const shown = breaker || bulkhead;
+      mark(spark, 'hidden', shown ? null : true);
+      if (shown) paintMinute(spark, shown, samplesOf(shown.policy));
       show(state.root, breaker !== null);
       show(button, breaker !== null && commandsOn);
       if (breaker) {
@@ -722,6 +801,12 @@
   const commandText = (event) =>
     event.command === 'resize' ? `resize to ${event.max_concurrent}` : event.command.replaceAll('_', ' ');
 
+  // A line may break before the key: `images/circuit_breaker[KEY]`.
+  function keyApart(name) {
+    const at = name.indexOf('[');
+    return at < 0 ? [name] : [name.slice(0, at), make('wbr'), name.slice(at)];
+  }
+
   function addEvent(event) {
     if (event.seq <= newestEvent) return;
     newestEvent = event.seq;
@@ -731,7 +816,7 @@
     const item = make(
       'li',
       { class: `tone-${toneName}` },
-      make('div', { class: 'event-head' }, time, make('span', { class: 'mark', 'aria-hidden': 'true' }, glyph), make('span', { class: 'name' }, event.name)),
+      make('div', { class: 'event-head' }, time, make('span', { class: 'mark', 'aria-hidden': 'true' }, glyph), make('span', { class: 'name' }, ...keyApart(event.name))),
       make('div', { class: 'event-text' }, text),
     );
     addItem(item);
