@@ -11,7 +11,7 @@ use hashbrown::{HashTable, hash_table::Entry as Place};
 
 use super::config::KeyedConfig;
 use crate::{
-    policies::per_key::{PerKey, keyed_name},
+    policies::per_key::{Beside, KeyTag, PerKey},
     vocabulary::{
         clock::{Timestamp, nanos},
         event::{Observer, What},
@@ -62,12 +62,10 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-pub struct Keyed<P>(Arc<Shared<P>>);
+pub struct Keyed<P: PerKey>(Arc<Shared<P>>);
 
-struct Shared<P> {
+struct Shared<P: PerKey> {
     each: P,
-    /// Where the key begins in a name.
-    prefix: usize,
     overflow: P,
     shards: Box<[Shard<P>]>,
     hasher: RandomState,
@@ -86,20 +84,18 @@ struct Shared<P> {
 
 /// A part of the table. Alone on its cache lines: who looks up in one does not disturb the others.
 #[repr(align(128))]
-struct Shard<P>(RwLock<Part<P>>);
+struct Shard<P: PerKey>(RwLock<Part<P>>);
 
-struct Part<P> {
+struct Part<P: PerKey> {
     entries: HashTable<Entry<P>>,
     /// Before this no key of this part can be forgotten.
     earliest: Timestamp,
 }
 
-struct Entry<P> {
-    /// `name[KEY]`, as a rule the policy's own name, so that the key's text is kept once.
-    name: Arc<str>,
+/// The key's tag stands in one of the two.
+struct Entry<P: PerKey> {
     policy: P,
-    /// When it was last asked for, in nanoseconds, told in steps of a grain.
-    asked: AtomicU64,
+    beside: P::Beside,
 }
 
 /// Keyed policies at one moment.
@@ -126,7 +122,7 @@ const OVERFLOW: &str = "*";
 /// Times of use are told in steps of a 64th of `idle`, so that a busy key is seldom written to.
 const GRAINS: u64 = 64;
 
-impl<P> Clone for Keyed<P> {
+impl<P: PerKey> Clone for Keyed<P> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
@@ -143,7 +139,6 @@ impl<P: PerKey> Keyed<P> {
         };
         Self(Arc::new(Shared {
             overflow: each.for_key(OVERFLOW),
-            prefix: each.name().len() + 1,
             each,
             shards: (0..shards).map(|_| Shard(RwLock::new(part()))).collect(),
             hasher: RandomState::new(),
@@ -165,7 +160,7 @@ impl<P: PerKey> Keyed<P> {
         let shared = &*self.0;
         let hash = shared.hasher.hash_one(key);
         let part = shared.shard(hash).read();
-        if let Some(entry) = part.entries.find(hash, |entry| shared.key_of(entry) == key) {
+        if let Some(entry) = part.entries.find(hash, |entry| entry.is(key)) {
             shared.touch(entry);
             return entry.policy.clone();
         }
@@ -178,7 +173,7 @@ impl<P: PerKey> Keyed<P> {
         let shared = &*self.0;
         let hash = shared.hasher.hash_one(key);
         let part = shared.shard(hash).read();
-        let entry = part.entries.find(hash, |entry| shared.key_of(entry) == key)?;
+        let entry = part.entries.find(hash, |entry| entry.is(key))?;
         Some(entry.policy.clone())
     }
 
@@ -190,7 +185,7 @@ impl<P: PerKey> Keyed<P> {
             all.extend(
                 part.entries
                     .iter()
-                    .map(|entry| (self.0.key_of(entry).into(), entry.policy.clone())),
+                    .map(|entry| (entry.key().into(), entry.policy.clone())),
             );
         }
         all
@@ -333,11 +328,8 @@ impl<P: PerKey> Keyed<P> {
             if now >= part.earliest {
                 forgotten = shared.sweep(&mut part, now);
             }
-            let rehash = |entry: &Entry<P>| shared.hasher.hash_one(shared.key_of(entry));
-            match part
-                .entries
-                .entry(hash, |entry| shared.key_of(entry) == key, rehash)
-            {
+            let rehash = |entry: &Entry<P>| shared.hasher.hash_one(entry.key());
+            match part.entries.entry(hash, |entry| entry.is(key), rehash) {
                 // Another caller made it meanwhile.
                 Place::Occupied(place) => {
                     shared.touch(place.get());
@@ -348,11 +340,15 @@ impl<P: PerKey> Keyed<P> {
                     // Under the lock: whoever exchanges the one that others are made from looks through the parts after it.
                     let newest = shared.each.successor();
                     let policy = newest.as_ref().unwrap_or(&shared.each).for_key(key);
-                    place.insert(Entry {
-                        name: shared.name_of(&policy, key),
+                    let beside = P::Beside::of(key);
+                    let entry = Entry {
                         policy: policy.clone(),
-                        asked: AtomicU64::new(now.as_nanos()),
-                    });
+                        beside,
+                    };
+                    if let Some(tag) = entry.tag() {
+                        tag.note_asked(now);
+                    }
+                    place.insert(entry);
                     let expires = shared.expiry(now);
                     part.earliest = part.earliest.min(expires);
                     shared.earliest.fetch_min(expires.as_nanos(), Ordering::Relaxed);
@@ -409,33 +405,16 @@ impl<P: PerKey> Shared<P> {
         &self.shards[at]
     }
 
-    #[inline]
-    fn key_of<'a>(&self, entry: &'a Entry<P>) -> &'a str {
-        // Never out of bounds: `name_of` made it so.
-        entry
-            .name
-            .get(self.prefix..entry.name.len() - 1)
-            .unwrap_or_default()
-    }
-
-    /// The text that a key is found by: its policy's name, unless that does not carry it (a stack without a policy).
-    fn name_of(&self, policy: &P, key: &str) -> Arc<str> {
-        let name = policy.name();
-        if name.get(self.prefix..name.len().saturating_sub(1)) == Some(key) {
-            Arc::clone(name)
-        } else {
-            keyed_name(self.each.name(), key)
-        }
-    }
-
     /// Notes that the key was asked for.
     #[inline]
     fn touch(&self, entry: &Entry<P>) {
         let idle = self.idle.load(Ordering::Relaxed);
         if idle != u64::MAX {
-            let now = self.each.clock().now().as_nanos();
-            if now.saturating_sub(entry.asked.load(Ordering::Relaxed)) > idle / GRAINS {
-                entry.asked.store(now, Ordering::Relaxed);
+            let now = self.each.clock().now();
+            if let Some(tag) = entry.tag()
+                && now.since(tag.asked()) > Duration::from_nanos(idle / GRAINS)
+            {
+                tag.note_asked(now);
             }
         }
     }
@@ -466,7 +445,7 @@ impl<P: PerKey> Shared<P> {
         let forgotten: Vec<P> = part
             .entries
             .extract_if(|entry| {
-                let asked = Timestamp::from_nanos(entry.asked.load(Ordering::Relaxed));
+                let asked = entry.tag().map(KeyTag::asked).unwrap_or_default();
                 let expires = self.expiry(asked);
                 if now < expires {
                     earliest = earliest.min(expires);
@@ -487,14 +466,31 @@ impl<P: PerKey> Shared<P> {
         self.keys.fetch_sub(gone, Ordering::Relaxed);
         self.forgotten.fetch_add(u64::from(gone), Ordering::Relaxed);
         if part.entries.capacity() > 64 && part.entries.len() < part.entries.capacity() / 4 {
-            let rehash = |entry: &Entry<P>| self.hasher.hash_one(self.key_of(entry));
+            let rehash = |entry: &Entry<P>| self.hasher.hash_one(entry.key());
             part.entries.shrink_to_fit(rehash);
         }
         forgotten
     }
 }
 
-impl<P> Shard<P> {
+impl<P: PerKey> Entry<P> {
+    /// Always there.
+    #[inline(always)]
+    fn tag(&self) -> Option<&KeyTag> {
+        self.beside.tag().or_else(|| self.policy.own_tag())
+    }
+
+    #[inline]
+    fn is(&self, key: &str) -> bool {
+        self.tag().is_some_and(|tag| tag.is(key))
+    }
+
+    fn key(&self) -> &str {
+        self.tag().map(KeyTag::text).unwrap_or_default()
+    }
+}
+
+impl<P: PerKey> Shard<P> {
     #[inline]
     fn read(&self) -> RwLockReadGuard<'_, Part<P>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)

@@ -15,7 +15,7 @@ use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
     policies::{
         in_force::InForce,
-        per_key::{PerKey, is_only_handle, keyed_name},
+        per_key::{KeyTag, PerKey, is_only_handle, keyed_name},
         step::{Ask, Expired, Next, Policy, Refuser, Step},
     },
     vocabulary::{
@@ -497,6 +497,8 @@ impl Policy for Stages {
 }
 
 impl PerKey for Stages {
+    type Beside = Box<KeyTag>;
+
     fn for_key(&self, key: &str) -> Self {
         let stages = self.0.stages.iter().map(|stage| Stage {
             policy: stage.policy.for_key(key),

@@ -1,12 +1,15 @@
 //! What a call may know of the breaker without its lock.
 
-use super::window::{Tag, Tally};
+use super::{
+    rare::Rare,
+    window::{Tag, Tally},
+};
 use crate::vocabulary::{
     clock::Timestamp,
     rate::Rate,
     rejected::OpenCause,
     state::State,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Late, Ordering},
 };
 
 /// The atomics that mirror the locked machine. Only who holds the machine's lock writes them (except for the
@@ -15,10 +18,6 @@ use crate::vocabulary::{
 pub(super) struct Gate {
     /// A [`Glance`].
     word: AtomicU64,
-    /// When the wait of the last opening ends, in nanoseconds.
-    until: AtomicU64,
-    /// Why it last opened, packed by [`pack_cause`].
-    cause: AtomicU64,
     /// From how many nanoseconds a call is slow; `u64::MAX` where nothing is.
     slow_after: AtomicU64,
     /// From how many nanoseconds of pending a dropped call is a failure.
@@ -27,8 +26,7 @@ pub(super) struct Gate {
     bucket_end: AtomicU64,
     /// Refusals since it was built.
     refused: AtomicU64,
-    /// Of these, the ones before the window of the state began.
-    refused_before: AtomicU64,
+    rare: Late<Rare>,
     /// Plain successes of the newest bucket of a time window.
     pub(super) tally: Tally,
 }
@@ -128,13 +126,11 @@ impl Gate {
     pub(super) fn new() -> Self {
         Self {
             word: AtomicU64::new(Glance::new(State::Closed, 0, Tag::of_epoch(0), false, false).0),
-            until: AtomicU64::new(u64::MAX),
-            cause: AtomicU64::new(0),
             slow_after: AtomicU64::new(u64::MAX),
             dropped_after: AtomicU64::new(u64::MAX),
             bucket_end: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            refused_before: AtomicU64::new(0),
+            rare: Late::new(),
             tally: Tally::new(),
         }
     }
@@ -156,16 +152,23 @@ impl Gate {
         end: Timestamp,
     ) {
         if let Some((until, cause)) = opening {
-            self.until.store(until.as_nanos(), Ordering::Relaxed);
-            self.cause.store(pack_cause(cause), Ordering::Relaxed);
+            let rare = self.rare();
+            rare.until.store(until.as_nanos(), Ordering::Relaxed);
+            rare.cause.store(pack_cause(cause), Ordering::Relaxed);
         }
         self.bucket_end.store(end.as_nanos(), Ordering::Relaxed);
         self.word.store(glance.0, Ordering::Release);
     }
 
+    /// What is made when it is first needed, made now where there is none.
+    pub(super) fn rare(&self) -> &Rare {
+        self.rare.get_or_make()
+    }
+
     #[inline]
     pub(super) fn until(&self) -> Timestamp {
-        Timestamp::from_nanos(self.until.load(Ordering::Relaxed))
+        let until = self.rare.get().map(|rare| rare.until.load(Ordering::Relaxed));
+        until.map_or(Timestamp::MAX, Timestamp::from_nanos)
     }
 
     #[inline]
@@ -174,7 +177,8 @@ impl Gate {
     }
 
     pub(super) fn cause(&self) -> OpenCause {
-        unpack_cause(self.cause.load(Ordering::Relaxed))
+        let cause = self.rare.get().map(|rare| rare.cause.load(Ordering::Relaxed));
+        unpack_cause(cause.unwrap_or(0))
     }
 
     #[inline]
@@ -196,7 +200,10 @@ impl Gate {
     }
 
     pub(super) fn forget_refusals(&self) {
-        self.refused_before.store(self.refused(), Ordering::Relaxed);
+        let refused = self.refused();
+        if refused > 0 {
+            self.rare().refused_before.store(refused, Ordering::Relaxed);
+        }
     }
 
     /// Refusals since it was built.
@@ -207,7 +214,8 @@ impl Gate {
     /// Refusals since the window of the state began.
     pub(super) fn not_permitted(&self) -> u64 {
         // In this order: what was refused before is never more than what is read after it.
-        let before = self.refused_before.load(Ordering::Relaxed);
+        let rare = self.rare.get();
+        let before = rare.map_or(0, |rare| rare.refused_before.load(Ordering::Relaxed));
         self.refused().saturating_sub(before)
     }
 }

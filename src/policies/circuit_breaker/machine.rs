@@ -27,7 +27,8 @@ pub(super) struct Machine {
     epoch: u32,
     /// The calls of this state. Open keeps the window of the state that it came from.
     window: Window,
-    probes: Probes,
+    /// Those of half-open.
+    probes: Option<Box<Probes>>,
     /// Failures in a row, in this state.
     consecutive: u32,
     /// Openings since the breaker was last closed, disabled or metrics only.
@@ -35,7 +36,7 @@ pub(super) struct Machine {
     since: Timestamp,
     /// When open ends its wait, or half-open its longest stay.
     until: Timestamp,
-    cause: Option<OpenCause>,
+    cause: Option<Box<OpenCause>>,
     /// Judged within the newest bucket, with enough calls: a plain success cannot reach a threshold.
     judged: bool,
     /// Whether calls are counted by how long they take.
@@ -95,7 +96,7 @@ impl Machine {
             generation: 0,
             epoch: 0,
             window: Window::None,
-            probes: Probes::new(0),
+            probes: None,
             consecutive: 0,
             openings: 0,
             since: now,
@@ -152,7 +153,7 @@ impl Machine {
             State::Closed | State::Disabled | State::MetricsOnly => false,
             State::Open => now.get() <= self.until,
             State::ForcedOpen => true,
-            State::HalfOpen => !self.probes.any_left(),
+            State::HalfOpen => !self.probes.as_ref().is_some_and(|probes| probes.any_left()),
         }
     }
 
@@ -192,7 +193,7 @@ impl Machine {
             }),
             State::Open => Err(Reason::Open(gate.cause())),
             State::ForcedOpen => Err(Reason::ForcedOpen),
-            State::HalfOpen => match self.probes.admit(now.get()) {
+            State::HalfOpen => match self.probes.as_mut().and_then(|probes| probes.admit(now.get())) {
                 Some(probe) => Ok(Admitted {
                     generation: self.generation,
                     probe,
@@ -244,8 +245,9 @@ impl Machine {
     }
 
     fn give_up_probes(&mut self, now: Timestamp) {
-        if let Some(earliest) = now.as_nanos().checked_sub(self.settings.max_probe_age) {
-            self.probes.give_up(Timestamp::from_nanos(earliest));
+        let earliest = now.as_nanos().checked_sub(self.settings.max_probe_age);
+        if let (Some(probes), Some(earliest)) = (&mut self.probes, earliest) {
+            probes.give_up(Timestamp::from_nanos(earliest));
         }
     }
 
@@ -267,7 +269,9 @@ impl Machine {
             return false;
         }
         if verdict == Verdict::Ignored {
-            self.probes.give_back(admitted.probe);
+            if let Some(probes) = &mut self.probes {
+                probes.give_back(admitted.probe);
+            }
             return true;
         }
         let record = Record {
@@ -293,7 +297,11 @@ impl Machine {
             }
             State::HalfOpen => {
                 // A probe that was given up has no say any more.
-                if !self.probes.finish(admitted.probe) {
+                let mut probes = self.probes.as_mut();
+                if !probes
+                    .as_mut()
+                    .is_some_and(|probes| probes.finish(admitted.probe))
+                {
                     return false;
                 }
                 self.window.record(record);
@@ -334,7 +342,7 @@ impl Machine {
             minimum: self.minimum(),
             since: self.since,
             until: (self.until != Timestamp::MAX).then_some(self.until),
-            cause: self.cause,
+            cause: self.cause(),
             openings: self.openings,
         }
     }
@@ -349,10 +357,11 @@ impl Machine {
     }
 
     pub(super) fn probes_under_way(&self) -> usize {
-        match self.state {
-            State::HalfOpen => self.probes.under_way(),
-            _ => 0,
-        }
+        self.probes.as_ref().map_or(0, |probes| probes.under_way())
+    }
+
+    fn cause(&self) -> Option<OpenCause> {
+        self.cause.as_deref().copied()
     }
 
     pub(super) const fn consecutive(&self) -> u32 {
@@ -378,7 +387,7 @@ impl Machine {
         changes.push(Transition {
             from,
             to,
-            cause: self.cause,
+            cause: self.cause(),
         });
     }
 
@@ -393,6 +402,7 @@ impl Machine {
         self.since = now;
         self.until = Timestamp::MAX;
         self.cause = None;
+        self.probes = None;
         self.consecutive = 0;
         self.judged = false;
         if to != State::Open {
@@ -409,7 +419,7 @@ impl Machine {
             }
             State::Open => {
                 self.openings = self.openings.saturating_add(1);
-                self.cause = cause;
+                self.cause = cause.map(Box::new);
                 self.until = now.after(self.settings.open_wait(self.openings));
             }
             State::ForcedOpen => {
@@ -417,7 +427,7 @@ impl Machine {
                 self.window = Window::None;
             }
             State::HalfOpen => {
-                self.probes = Probes::new(self.settings.probes);
+                self.probes = Some(Box::new(Probes::new(self.settings.probes)));
                 self.window = Window::Count(CountWindow::new(self.settings.probes));
                 if let Some(stay) = self.settings.max_stay {
                     self.until = now.after(stay);
@@ -552,7 +562,7 @@ impl Machine {
             Window::Time(window) if tallied => window.bucket_end(),
             _ => Timestamp::MAX,
         };
-        let opening = (self.state == State::Open).then_some((self.until, self.cause));
+        let opening = (self.state == State::Open).then_some((self.until, self.cause()));
         gate.publish(glance, opening, end);
     }
 }

@@ -8,6 +8,7 @@
 //! | `meter.rs` | what it counts for whoever exports it |
 //! | `probes.rs` | the permits of half-open |
 //! | `gate.rs` | what a call knows without the lock |
+//! | `rare.rs` | what most breakers do without |
 //! | `untold.rs` | transitions on their way to the observers |
 //! | `permit.rs`, `snapshot.rs`, `detail.rs` | what a handle hands out |
 //! | `shape.rs` | how settings stand in a file, where that differs |
@@ -22,6 +23,7 @@ mod machine;
 pub(crate) mod meter;
 mod permit;
 mod probes;
+mod rare;
 #[cfg(feature = "config")]
 mod shape;
 mod snapshot;
@@ -41,7 +43,6 @@ use self::{
     gate::{Gate, Glance},
     machine::{Admitted, Changes, Machine, Transition},
     meter::CircuitBreakerMeter,
-    untold::Untold,
 };
 pub use self::{
     config::{CircuitBreakerConfig, HalfOpenConfig, OpenConfig, SlowCallConfig, StayEnd, WindowConfig},
@@ -51,7 +52,7 @@ pub use self::{
     step::CircuitBreakerPass,
 };
 use crate::{
-    policies::per_key::{PerKey, is_only_handle, keyed_name},
+    policies::per_key::{KeyTag, PerKey, is_only_handle, keyed_name},
     vocabulary::{
         clock::{Clock, Now, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
@@ -100,41 +101,68 @@ use crate::{
 #[derive(Clone)]
 pub struct CircuitBreaker(Arc<Shared>);
 
+// There may be a million of these. The first fields stand where the count of handles stands.
+#[repr(C)]
 struct Shared {
+    /// Of one that was made for a key.
+    tag: Option<KeyTag>,
     gate: Gate,
     machine: Mutex<Machine>,
-    untold: Untold,
-    name: Arc<str>,
     clock: Clock,
     observers: Observers,
-    /// That of all keys, so that it takes one pointer of each. A call comes here only where the gate says that calls are
-    /// timed.
-    meter: Arc<Metered<CircuitBreakerMeter>>,
+    common: Arc<Common>,
+}
+
+/// What the breakers of all keys share, so that it takes one pointer of each.
+struct Common {
+    /// Without a key.
+    name: Arc<str>,
+    /// A call comes here only where the gate says that calls are timed.
+    meter: Metered<CircuitBreakerMeter>,
+}
+
+impl Shared {
+    /// The name, with the key where there is one. It is made when somebody first wants it: a key's text is kept anyway.
+    fn name(&self) -> &Arc<str> {
+        let name = &self.common.name;
+        match &self.tag {
+            None => name,
+            Some(tag) => self.gate.rare().name.get_or_init(|| keyed_name(name, tag.text())),
+        }
+    }
+
+    #[inline(always)]
+    fn meter(&self) -> Option<&CircuitBreakerMeter> {
+        self.common.meter.get()
+    }
 }
 
 impl CircuitBreaker {
     fn new(name: &str, settings: Settings, clock: Clock) -> Self {
-        let (observers, meter) = (Observers::default(), Arc::default());
-        Self::assemble(Arc::from(name), Arc::new(settings), clock, observers, meter)
+        let common = Common {
+            name: Arc::from(name),
+            meter: Metered::default(),
+        };
+        let observers = Observers::default();
+        Self::assemble(None, Arc::new(common), Arc::new(settings), clock, observers)
     }
 
     fn assemble(
-        name: Arc<str>,
+        tag: Option<KeyTag>,
+        common: Arc<Common>,
         settings: Arc<Settings>,
         clock: Clock,
         observers: Observers,
-        meter: Arc<Metered<CircuitBreakerMeter>>,
     ) -> Self {
         let gate = Gate::new();
-        let machine = Machine::new(settings, meter.get().is_some(), &gate, clock.now());
+        let machine = Machine::new(settings, common.meter.get().is_some(), &gate, clock.now());
         let breaker = Self(Arc::new(Shared {
+            tag,
             gate,
             machine: Mutex::new(machine),
-            untold: Untold::new(),
-            name,
             clock,
             observers,
-            meter,
+            common,
         }));
         breaker.schedule_tick();
         breaker
@@ -151,7 +179,7 @@ impl CircuitBreaker {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.name()
     }
 
     /// The state that it is in. An open breaker whose wait is over answers open until a call asks for
@@ -289,7 +317,7 @@ impl CircuitBreaker {
     ///
     /// A setting out of its range; the breaker then goes on as it was.
     pub fn reconfigure(&self, config: &CircuitBreakerConfig) -> Result<(), ConfigError> {
-        let settings = Arc::new(config.settings(&self.0.name)?);
+        let settings = Arc::new(config.settings(self.0.name())?);
         let emptied = self.step(&mut Now::of(&self.0.clock), |machine, gate, now, _| {
             machine.reconfigure(settings, gate, now.get())
         });
@@ -349,7 +377,7 @@ impl CircuitBreaker {
 
     fn rejection(&self, reason: Reason, now: &mut Now<'_>) -> Rejected {
         self.0.gate.count_refusal();
-        if let Some(meter) = self.0.meter.get() {
+        if let Some(meter) = self.0.meter() {
             meter.count_refusal(&reason);
         }
         let retry_after = match reason {
@@ -357,7 +385,7 @@ impl CircuitBreaker {
             Reason::Open(_) => Some(self.0.gate.until().since(now.get()) + Duration::from_nanos(1)),
             _ => None,
         };
-        let rejected = Rejected::new(Arc::clone(&self.0.name), reason).with_retry_after(retry_after);
+        let rejected = Rejected::new(Arc::clone(self.0.name()), reason).with_retry_after(retry_after);
         self.tell_call(EventKind::Rejected, || What::Rejected(rejected.clone()));
         rejected
     }
@@ -386,7 +414,7 @@ impl CircuitBreaker {
     /// Counts a call that ended. `took` is told when calls are timed.
     #[inline(always)]
     fn count(&self, verdict: Verdict, took: Option<Duration>) {
-        if let (Some(took), Some(meter)) = (took, self.0.meter.get()) {
+        if let (Some(took), Some(meter)) = (took, self.0.meter()) {
             meter.count(verdict, took);
         }
     }
@@ -459,18 +487,18 @@ impl CircuitBreaker {
             let mut machine = lock(&self.0.machine);
             let result = step(&mut machine, &self.0.gate, now, &mut changes);
             if changes.any() {
-                self.0.untold.push(&changes);
+                self.0.gate.rare().untold.push(&changes);
             }
             result
         };
         if changes.any() {
-            if let Some(meter) = self.0.meter.get() {
+            if let Some(meter) = self.0.meter() {
                 for Transition { to, .. } in changes.0.iter().flatten() {
                     meter.count_transition(*to);
                 }
             }
             self.schedule_tick();
-            self.0.untold.tell(|Transition { from, to, cause }| {
+            self.0.gate.rare().untold.tell(|Transition { from, to, cause }| {
                 self.tell(|| What::Transition { from, to, cause });
             });
         }
@@ -507,7 +535,7 @@ impl CircuitBreaker {
         &self,
         meter: Option<&Arc<CircuitBreakerMeter>>,
     ) -> Arc<CircuitBreakerMeter> {
-        let meter = self.0.meter.begin(meter);
+        let meter = self.0.common.meter.begin(meter);
         lock(&self.0.machine).begin_counting(&self.0.gate);
         meter
     }
@@ -516,7 +544,7 @@ impl CircuitBreaker {
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0
             .observers
-            .tell(PolicyKind::CircuitBreaker, &self.0.name, what);
+            .tell(PolicyKind::CircuitBreaker, || self.0.name(), what);
     }
 
     /// Tells what happens in calls, where somebody wants it.
@@ -524,20 +552,27 @@ impl CircuitBreaker {
     fn tell_call(&self, kind: EventKind, what: impl FnOnce() -> What) {
         self.0
             .observers
-            .tell_if_wanted(kind, PolicyKind::CircuitBreaker, &self.0.name, what);
+            .tell_if_wanted(kind, PolicyKind::CircuitBreaker, || self.0.name(), what);
     }
 }
 
 impl PerKey for CircuitBreaker {
+    type Beside = ();
+
+    #[inline(always)]
+    fn own_tag(&self) -> Option<&KeyTag> {
+        self.0.tag.as_ref()
+    }
+
     fn for_key(&self, key: &str) -> Self {
         let shared = &self.0;
         let settings = Arc::clone(lock(&shared.machine).settings());
         Self::assemble(
-            keyed_name(&shared.name, key),
+            Some(KeyTag::of(key)),
+            Arc::clone(&shared.common),
             settings,
             shared.clock.clone(),
             shared.observers.copied(),
-            Arc::clone(&shared.meter),
         )
     }
 
@@ -559,14 +594,14 @@ impl PerKey for CircuitBreaker {
     fn tell_observers(&self, what: What) {
         self.0
             .observers
-            .tell(PolicyKind::CircuitBreaker, &self.0.name, || what);
+            .tell(PolicyKind::CircuitBreaker, || self.0.name(), || what);
     }
 }
 
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
-            .field("name", &self.0.name)
+            .field("name", self.0.name())
             .field("state", &self.state())
             .finish()
     }

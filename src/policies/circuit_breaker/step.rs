@@ -52,7 +52,7 @@ impl Policy for CircuitBreaker {
     const JUDGES: bool = true;
 
     fn name(&self) -> &Arc<str> {
-        &self.0.name
+        self.0.name()
     }
 
     fn clock(&self) -> &Clock {
