@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hashbrown::{HashTable, hash_table::Entry as Place};
-
-use super::config::KeyedConfig;
+use super::{config::KeyedConfig, lines::Lines};
 use crate::{
     policies::per_key::{Beside, KeyTag, PerKey},
     vocabulary::{
@@ -87,7 +85,7 @@ struct Shared<P: PerKey> {
 struct Shard<P: PerKey>(RwLock<Part<P>>);
 
 struct Part<P: PerKey> {
-    entries: HashTable<Entry<P>>,
+    entries: Lines<Entry<P>>,
     /// Before this no key of this part can be forgotten.
     earliest: Timestamp,
 }
@@ -134,7 +132,7 @@ impl<P: PerKey> Keyed<P> {
         // cores seldom meet.
         let shards = (config.max_keys / 256).next_power_of_two().clamp(16, 256);
         let part = || Part {
-            entries: HashTable::new(),
+            entries: Lines::default(),
             earliest: Timestamp::MAX,
         };
         Self(Arc::new(Shared {
@@ -273,7 +271,7 @@ impl<P: PerKey> Keyed<P> {
         for shard in &shared.shards {
             // Nobody makes one in this part meanwhile.
             let part = shard.write();
-            for entry in &part.entries {
+            for entry in part.entries.iter() {
                 visit(&entry.policy);
             }
         }
@@ -286,7 +284,7 @@ impl<P: PerKey> Keyed<P> {
     pub(crate) fn renew(&self) {
         for shard in &self.0.shards {
             let mut part = shard.write();
-            for entry in &mut part.entries {
+            for entry in part.entries.iter_mut() {
                 if let Some(successor) = entry.policy.successor() {
                     entry.policy = successor;
                 }
@@ -328,33 +326,23 @@ impl<P: PerKey> Keyed<P> {
             if now >= part.earliest {
                 forgotten = shared.sweep(&mut part, now);
             }
-            let rehash = |entry: &Entry<P>| shared.hasher.hash_one(entry.key());
-            match part.entries.entry(hash, |entry| entry.is(key), rehash) {
+            if let Some(entry) = part.entries.find(hash, |entry| entry.is(key)) {
                 // Another caller made it meanwhile.
-                Place::Occupied(place) => {
-                    shared.touch(place.get());
-                    Some(place.get().policy.clone())
-                }
-                Place::Vacant(place) if shared.take_place() => {
-                    shared.full.store(0, Ordering::Relaxed);
-                    // Under the lock: whoever exchanges the one that others are made from looks through the parts after it.
-                    let newest = shared.each.successor();
-                    let policy = newest.as_ref().unwrap_or(&shared.each).for_key(key);
-                    let beside = P::Beside::of(key);
-                    let entry = Entry {
-                        policy: policy.clone(),
-                        beside,
-                    };
-                    if let Some(tag) = entry.tag() {
-                        tag.note_asked(now);
-                    }
-                    place.insert(entry);
-                    let expires = shared.expiry(now);
-                    part.earliest = part.earliest.min(expires);
-                    shared.earliest.fetch_min(expires.as_nanos(), Ordering::Relaxed);
-                    Some(policy)
-                }
-                Place::Vacant(_) => None,
+                shared.touch(entry);
+                Some(entry.policy.clone())
+            } else if shared.take_place() {
+                shared.full.store(0, Ordering::Relaxed);
+                // Under the lock: whoever exchanges the one that others are made from looks through the parts after it.
+                let newest = shared.each.successor();
+                let policy = newest.as_ref().unwrap_or(&shared.each).for_key(key);
+                let entry = Entry::new(key, policy.clone(), now);
+                part.entries.insert(hash, entry, |entry| shared.hash_of(entry));
+                let expires = shared.expiry(now);
+                part.earliest = part.earliest.min(expires);
+                shared.earliest.fetch_min(expires.as_nanos(), Ordering::Relaxed);
+                Some(policy)
+            } else {
+                None
             }
         };
         tell_forgotten(forgotten);
@@ -400,9 +388,13 @@ impl<P: PerKey> Keyed<P> {
 impl<P: PerKey> Shared<P> {
     #[inline]
     fn shard(&self, hash: u64) -> &Shard<P> {
-        // The table goes by the lowest and the highest bits.
+        // A part goes by the lower half and the highest bits.
         let at = (hash >> 32) as usize & (self.shards.len() - 1);
         &self.shards[at]
+    }
+
+    fn hash_of(&self, entry: &Entry<P>) -> u64 {
+        self.hasher.hash_one(entry.key())
     }
 
     /// Notes that the key was asked for.
@@ -442,38 +434,42 @@ impl<P: PerKey> Shared<P> {
     /// Takes out what may be forgotten now. With the lock held nobody else can get a handle from here.
     fn sweep(&self, part: &mut Part<P>, now: Timestamp) -> Vec<P> {
         let mut earliest = Timestamp::MAX;
-        let forgotten: Vec<P> = part
-            .entries
-            .extract_if(|entry| {
-                let asked = entry.tag().map(KeyTag::asked).unwrap_or_default();
-                let expires = self.expiry(asked);
-                if now < expires {
-                    earliest = earliest.min(expires);
-                    return false;
-                }
-                if entry.policy.is_forgettable(now) {
-                    return true;
-                }
-                // It is in use, or its time is not over: look again a little later.
-                let idle = self.idle.load(Ordering::Relaxed);
-                earliest = earliest.min(now.after(Duration::from_nanos(idle / GRAINS)));
-                false
-            })
-            .map(|entry| entry.policy)
-            .collect();
+        let goes = |entry: &Entry<P>| {
+            let asked = entry.tag().map(KeyTag::asked).unwrap_or_default();
+            let expires = self.expiry(asked);
+            if now < expires {
+                earliest = earliest.min(expires);
+                return false;
+            }
+            if entry.policy.is_forgettable(now) {
+                return true;
+            }
+            // It is in use, or its time is not over: look again a little later.
+            let idle = self.idle.load(Ordering::Relaxed);
+            earliest = earliest.min(now.after(Duration::from_nanos(idle / GRAINS)));
+            false
+        };
+        let forgotten = part.entries.take_out(goes, |entry| self.hash_of(entry));
         part.earliest = earliest;
         let gone = u32::try_from(forgotten.len()).unwrap_or(u32::MAX);
         self.keys.fetch_sub(gone, Ordering::Relaxed);
         self.forgotten.fetch_add(u64::from(gone), Ordering::Relaxed);
-        if part.entries.capacity() > 64 && part.entries.len() < part.entries.capacity() / 4 {
-            let rehash = |entry: &Entry<P>| self.hasher.hash_one(entry.key());
-            part.entries.shrink_to_fit(rehash);
-        }
-        forgotten
+        forgotten.into_iter().map(|entry| entry.policy).collect()
     }
 }
 
 impl<P: PerKey> Entry<P> {
+    fn new(key: &str, policy: P, asked: Timestamp) -> Self {
+        let entry = Self {
+            policy,
+            beside: P::Beside::of(key),
+        };
+        if let Some(tag) = entry.tag() {
+            tag.note_asked(asked);
+        }
+        entry
+    }
+
     /// Always there.
     #[inline(always)]
     fn tag(&self) -> Option<&KeyTag> {

@@ -107,10 +107,10 @@ struct Shared {
     /// Of one that was made for a key.
     tag: Option<KeyTag>,
     gate: Gate,
-    machine: Mutex<Machine>,
     clock: Clock,
     observers: Observers,
     common: Arc<Common>,
+    machine: Mutex<Machine>,
 }
 
 /// What the breakers of all keys share, so that it takes one pointer of each.
@@ -118,7 +118,7 @@ struct Common {
     /// Without a key.
     name: Arc<str>,
     /// A call comes here only where the gate says that calls are timed.
-    meter: Metered<CircuitBreakerMeter>,
+    meter: Arc<Metered<CircuitBreakerMeter>>,
 }
 
 impl Shared {
@@ -141,7 +141,7 @@ impl CircuitBreaker {
     fn new(name: &str, settings: Settings, clock: Clock) -> Self {
         let common = Common {
             name: Arc::from(name),
-            meter: Metered::default(),
+            meter: Arc::default(),
         };
         let observers = Observers::default();
         Self::assemble(None, Arc::new(common), Arc::new(settings), clock, observers)
@@ -317,7 +317,7 @@ impl CircuitBreaker {
     ///
     /// A setting out of its range; the breaker then goes on as it was.
     pub fn reconfigure(&self, config: &CircuitBreakerConfig) -> Result<(), ConfigError> {
-        let settings = Arc::new(config.settings(self.0.name())?);
+        let settings = Arc::new(config.settings(|| self.0.name())?);
         let emptied = self.step(&mut Now::of(&self.0.clock), |machine, gate, now, _| {
             machine.reconfigure(settings, gate, now.get())
         });
@@ -567,9 +567,17 @@ impl PerKey for CircuitBreaker {
     fn for_key(&self, key: &str) -> Self {
         let shared = &self.0;
         let settings = Arc::clone(lock(&shared.machine).settings());
+        let common = match shared.tag {
+            None => Arc::clone(&shared.common),
+            // Made from one that has a key itself: `payments[KEY]` is the name that the other key comes after.
+            Some(_) => Arc::new(Common {
+                name: Arc::clone(shared.name()),
+                meter: Arc::clone(&shared.common.meter),
+            }),
+        };
         Self::assemble(
             Some(KeyTag::of(key)),
-            Arc::clone(&shared.common),
+            common,
             settings,
             shared.clock.clone(),
             shared.observers.copied(),
