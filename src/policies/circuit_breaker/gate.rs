@@ -24,8 +24,6 @@ pub(super) struct Gate {
     dropped_after: AtomicU64,
     /// The end of the newest bucket of a time window, in nanoseconds.
     bucket_end: AtomicU64,
-    /// Refusals since it was built.
-    refused: AtomicU64,
     rare: Late<Rare>,
     /// Plain successes of the newest bucket of a time window.
     pub(super) tally: Tally,
@@ -129,7 +127,6 @@ impl Gate {
             slow_after: AtomicU64::new(u64::MAX),
             dropped_after: AtomicU64::new(u64::MAX),
             bucket_end: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             rare: Late::new(),
             tally: Tally::new(),
         }
@@ -196,27 +193,29 @@ impl Gate {
     }
 
     pub(super) fn count_refusal(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.rare().refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn forget_refusals(&self) {
-        let refused = self.refused();
-        if refused > 0 {
-            self.rare().refused_before.store(refused, Ordering::Relaxed);
+        if let Some(rare) = self.rare.get() {
+            let refused = rare.refused.load(Ordering::Relaxed);
+            rare.refused_before.store(refused, Ordering::Relaxed);
         }
     }
 
     /// Refusals since it was built.
     pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        let rare = self.rare.get();
+        rare.map_or(0, |rare| rare.refused.load(Ordering::Relaxed))
     }
 
     /// Refusals since the window of the state began.
     pub(super) fn not_permitted(&self) -> u64 {
-        // In this order: what was refused before is never more than what is read after it.
-        let rare = self.rare.get();
-        let before = rare.map_or(0, |rare| rare.refused_before.load(Ordering::Relaxed));
-        self.refused().saturating_sub(before)
+        self.rare.get().map_or(0, |rare| {
+            // In this order: what was refused before is never more than what is read after it.
+            let before = rare.refused_before.load(Ordering::Relaxed);
+            rare.refused.load(Ordering::Relaxed).saturating_sub(before)
+        })
     }
 }
 

@@ -12,7 +12,9 @@ pub(super) struct Rare {
     pub(super) until: AtomicU64,
     /// Why it last opened, as one word.
     pub(super) cause: AtomicU64,
-    /// Of the refusals, the ones before the window of the state began.
+    /// Refusals since it was built.
+    pub(super) refused: AtomicU64,
+    /// Of these, the ones before the window of the state began.
     pub(super) refused_before: AtomicU64,
     pub(super) untold: Untold,
     /// The name with the key in it.
@@ -24,6 +26,7 @@ impl Default for Rare {
         Self {
             until: AtomicU64::new(u64::MAX),
             cause: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             refused_before: AtomicU64::new(0),
             untold: Untold::new(),
             name: OnceLock::new(),
