@@ -464,6 +464,6 @@ impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observers")
             .field("count", &watchers(self.list.load_full().as_ref()).len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -17,23 +17,24 @@ pub(super) struct Lines<T> {
 /// Entries in a line.
 const WIDTH: usize = 7;
 
+/// Where the head counts those that stand behind.
+const PASSED: usize = WIDTH;
+
 /// Entries per line from which on there are more lines.
 const FULL: usize = 6;
 
 #[repr(C, align(64))]
 struct Line<T> {
-    /// Eight bits of each entry's hash, 0 where there is no entry.
-    tags: [u8; WIDTH],
-    /// Entries that belong here or before and stand behind this line. Where it is the highest number, nobody knows.
-    passed: u8,
+    /// Eight bits of each entry's hash, 0 where there is no entry, and at the end how many entries that belong here or
+    /// before stand behind this line. Where that is the highest number, nobody knows.
+    head: [u8; WIDTH + 1],
     entries: [Option<T>; WIDTH],
 }
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
         Self {
-            tags: [0; WIDTH],
-            passed: 0,
+            head: [0; WIDTH + 1],
             entries: array::from_fn(|_| None),
         }
     }
@@ -45,9 +46,8 @@ impl<T> Line<T> {
     fn matching(&self, tag: u8) -> impl Iterator<Item = usize> {
         const ONES: u64 = 0x0001_0101_0101_0101;
         const HIGHS: u64 = ONES << 7;
-        let [a, b, c, d, e, f, g] = self.tags;
         // A byte becomes 0 where it matches, and a byte that is 0 gets its high bit set.
-        let differences = u64::from_le_bytes([a, b, c, d, e, f, g, 0]) ^ ONES * u64::from(tag);
+        let differences = u64::from_le_bytes(self.head) ^ (ONES * u64::from(tag));
         let mut found = differences.wrapping_sub(ONES) & !differences & HIGHS;
         std::iter::from_fn(move || {
             let place = found.trailing_zeros() as usize / 8;
@@ -57,11 +57,11 @@ impl<T> Line<T> {
     }
 
     fn free_place(&self) -> Option<usize> {
-        self.tags.iter().position(|tag| *tag == 0)
+        self.head[..WIDTH].iter().position(|tag| *tag == 0)
     }
 
     fn put(&mut self, place: usize, tag: u8, entry: T) {
-        self.tags[place] = tag;
+        self.head[place] = tag;
         self.entries[place] = Some(entry);
     }
 }
@@ -79,7 +79,7 @@ impl<T> Lines<T> {
     fn home(&self, hash: u64) -> usize {
         // The lower half of the hash as a fraction of the lines: there may be any number of them.
         let (hash, lines) = (hash & u64::from(u32::MAX), self.lines.len() as u64);
-        usize::try_from(hash * lines >> 32).unwrap_or(0)
+        usize::try_from((hash * lines) >> 32).unwrap_or(0)
     }
 
     #[inline]
@@ -100,7 +100,7 @@ impl<T> Lines<T> {
                     return Some(entry);
                 }
             }
-            if line.passed == 0 {
+            if line.head[PASSED] == 0 {
                 return None;
             }
             at = self.after(at);
@@ -127,7 +127,7 @@ impl<T> Lines<T> {
                 self.len += 1;
                 return;
             }
-            line.passed = line.passed.saturating_add(1);
+            line.head[PASSED] = line.head[PASSED].saturating_add(1);
             at = self.after(at);
         }
     }
@@ -160,7 +160,7 @@ impl<T> Lines<T> {
             for place in 0..WIDTH {
                 let line = &mut self.lines[at];
                 if let Some(entry) = line.entries[place].take_if(|entry| goes(entry)) {
-                    line.tags[place] = 0;
+                    line.head[place] = 0;
                     self.len -= 1;
                     self.forget_passing(self.home(hash_of(&entry)), at);
                     taken.push(entry);
@@ -178,7 +178,7 @@ impl<T> Lines<T> {
     fn forget_passing(&mut self, home: usize, at: usize) {
         let mut passed = home;
         while passed != at {
-            let count = &mut self.lines[passed].passed;
+            let count = &mut self.lines[passed].head[PASSED];
             if *count != u8::MAX {
                 *count -= 1;
             }
@@ -198,7 +198,7 @@ impl<T> Default for Lines<T> {
 
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     use proptest::{collection::vec, prelude::*};
 
@@ -222,47 +222,48 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_map_holds(
+        fn it_holds_what_a_set_holds(
             // Hashes that spread, that all belong into few lines, and of which all tags are alike.
             mask in prop_oneof![Just(u64::MAX), Just(0xFF00_0000_0000_0003), Just(0xFFFF_FFFF), Just(0)],
             ops in vec(op(), 0..1500),
         ) {
             let hash = |number: u16| u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15) & mask;
-            let hash_of = |entry: &Box<u16>| hash(**entry);
+            let hash_of = |entry: &u16| hash(*entry);
             let mut lines = Lines::default();
-            let mut map = BTreeMap::new();
+            let mut set = BTreeSet::new();
             for op in ops {
                 match op {
                     Op::Insert(number) => {
-                        if map.insert(number, ()).is_none() {
-                            lines.insert(hash(number), Box::new(number), hash_of);
+                        if set.insert(number) {
+                            lines.insert(hash(number), number, hash_of);
                         }
                     }
                     Op::Find(number) => {
-                        let found = lines.find(hash(number), |entry| **entry == number);
-                        prop_assert_eq!(found.map(|entry| **entry), map.get(&number).map(|()| number));
+                        let found = lines.find(hash(number), |entry| *entry == number);
+                        prop_assert_eq!(found, set.get(&number));
                     }
                     Op::TakeOut(rest, by) => {
                         let goes = |number: u16| number % by == rest;
-                        let mut taken = lines.take_out(|entry| goes(**entry), hash_of);
-                        taken.sort();
-                        let (gone, left): (Vec<_>, Vec<_>) = map.into_keys().partition(|number| goes(*number));
-                        prop_assert_eq!(taken.into_iter().map(|entry| *entry).collect::<Vec<_>>(), gone);
-                        map = left.into_iter().map(|number| (number, ())).collect();
+                        let mut taken = lines.take_out(|entry| goes(*entry), hash_of);
+                        taken.sort_unstable();
+                        let (gone, left): (Vec<_>, Vec<_>) = set.into_iter().partition(|number| goes(*number));
+                        prop_assert_eq!(taken, gone);
+                        set = left.into_iter().collect();
+                        let most = (set.len() * 4 / WIDTH).max(16);
+                        prop_assert!(lines.lines.len() <= most, "{} lines", lines.lines.len());
                     }
                 }
-                prop_assert_eq!(lines.len(), map.len());
-                prop_assert!(lines.lines.len() <= map.len().max(16 * FULL * 2), "{} lines", lines.lines.len());
+                prop_assert_eq!(lines.len, set.len());
             }
-            let mut all: Vec<u16> = lines.iter().map(|entry| **entry).collect();
+            let mut all: Vec<u16> = lines.iter().copied().collect();
             all.sort_unstable();
-            prop_assert_eq!(all, map.keys().copied().collect::<Vec<_>>());
-            for number in map.keys() {
-                prop_assert!(lines.find(hash(*number), |entry| **entry == *number).is_some());
+            prop_assert_eq!(all, set.iter().copied().collect::<Vec<_>>());
+            for number in &set {
+                prop_assert!(lines.find(hash(*number), |entry| entry == number).is_some());
             }
             let gone = lines.take_out(|_| true, hash_of);
-            prop_assert_eq!(gone.len(), map.len());
-            let passed = lines.lines.iter().filter(|line| !matches!(line.passed, 0 | u8::MAX)).count();
+            prop_assert_eq!(gone.len(), set.len());
+            let passed = lines.lines.iter().filter(|line| !matches!(line.head[PASSED], 0 | u8::MAX)).count();
             prop_assert_eq!(passed, 0, "nobody is behind any line");
         }
     }
