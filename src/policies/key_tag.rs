@@ -11,10 +11,11 @@ use crate::vocabulary::{
 ///
 /// Both are looked at by each lookup, so they stand together, and, where the policy of the key keeps them, beside the
 /// count of its handles: a lookup among a million keys waits for one line of memory there, not for three.
+#[repr(C)]
 pub struct KeyTag {
-    text: Text,
-    /// In nanoseconds.
+    /// In nanoseconds. Before the text, whose end may stand in another line of memory.
     asked: AtomicU64,
+    text: Text,
 }
 
 /// The longest text that needs no allocation. Long enough for most hosts with their scheme and port, and for an UUID.
@@ -36,8 +37,8 @@ impl KeyTag {
             _ => Text::Long(key.into()),
         };
         Self {
-            text,
             asked: AtomicU64::new(0),
+            text,
         }
     }
 
