@@ -176,7 +176,7 @@ impl CircuitBreaker {
         let mut now = Now::of(&self.0.clock);
         let (view, seen) = self.step(&mut now, |machine, gate, now, changes| {
             machine.make_due_changes(gate, now, changes, machine.wakes_at().is_some());
-            (machine.view(gate, now), Seen::of(machine, gate))
+            (machine.view(gate, now), Seen::of(machine))
         });
         let snapshot = CircuitBreakerSnapshot::new(&view, &self.0.gate, now.get());
         CircuitBreakerDetail::new(snapshot, &view, &seen, cells)
@@ -400,8 +400,12 @@ impl CircuitBreaker {
             return;
         }
         let slow = duration.is_some_and(|duration| nanos(duration) > gate.slow_after());
-        let counted = verdict == Verdict::Success && !slow && self.settle_steadily(glance)
-            || self.settle_locked(admitted, verdict, slow);
+        let counted = match verdict {
+            Verdict::Success if !slow && self.settle_steadily(glance) => true,
+            // As if the call had never been; only a probe gives something back.
+            Verdict::Ignored if admitted.probe == 0 => true,
+            _ => self.settle_locked(admitted, verdict, slow),
+        };
         if counted {
             self.tell_call(EventKind::Recorded, || What::Recorded { verdict, duration });
         }
@@ -413,7 +417,8 @@ impl CircuitBreaker {
         let gate = &self.0.gate;
         glance.is_steady()
             && (!glance.is_tallied()
-                || self.0.clock.now() < gate.bucket_end() && gate.tally.add(glance.tag()))
+                || (!glance.is_bucketed() || self.0.clock.now() < gate.bucket_end())
+                    && gate.tally.add(glance.tag()))
     }
 
     #[inline(never)]

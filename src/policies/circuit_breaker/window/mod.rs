@@ -1,12 +1,13 @@
 //! Sliding windows over the last calls.
 
 mod count;
+mod stripes;
 mod tally;
 mod time;
 
 pub(super) use self::{
     count::CountWindow,
-    tally::{Tag, Tally},
+    tally::{Closed, Tag, Tally},
     time::TimeWindow,
 };
 
@@ -58,6 +59,15 @@ impl Window {
             Self::None => {}
             Self::Count(window) => window.record(record),
             Self::Time(window) => window.record(record),
+        }
+    }
+
+    /// Records so many plain successes, as if one after the other.
+    pub(super) fn add_plain_successes(&mut self, calls: u64) {
+        match self {
+            Self::None => {}
+            Self::Count(window) => window.add_plain_successes(calls),
+            Self::Time(window) => window.add_plain_successes(calls),
         }
     }
 
