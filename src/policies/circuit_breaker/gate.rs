@@ -186,7 +186,12 @@ impl Gate {
     }
 
     pub(super) fn cause(&self) -> OpenCause {
-        unpack_cause(self.cause.load(Ordering::Relaxed))
+        self.packed_cause().unpack()
+    }
+
+    #[inline]
+    pub(super) fn packed_cause(&self) -> PackedCause {
+        PackedCause(self.cause.load(Ordering::Relaxed))
     }
 
     #[inline]
@@ -235,6 +240,22 @@ fn change(place: &AtomicU64, value: u64, order: Ordering) {
 const RATE_SHIFT: u32 = 32;
 const KIND_SHIFT: u32 = 60;
 
+/// Why it opened, as one word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PackedCause(u64);
+
+impl PackedCause {
+    /// A number other than zero that is the same for the same cause.
+    #[inline]
+    pub(super) const fn stamp(self) -> u64 {
+        self.0 | 1 << 63
+    }
+
+    pub(super) fn unpack(self) -> OpenCause {
+        unpack_cause(self.0)
+    }
+}
+
 /// A cause in one word: kind in 4 bits, millionths of the rate in 28, count in 32.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn pack_cause(cause: Option<OpenCause>) -> u64 {
@@ -269,6 +290,7 @@ fn unpack_cause(word: u64) -> OpenCause {
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
+    use crate::CircuitBreakerConfig;
 
     #[test]
     fn a_glance_gives_back_what_it_was_made_of() {
@@ -303,6 +325,26 @@ mod tests {
     }
 
     #[test]
+    fn once_a_window_is_full_of_successes_again_they_write_nothing() {
+        for consecutive in [None, Some(5)] {
+            let mut config = CircuitBreakerConfig::new().count_window(50).minimum_calls(10);
+            if let Some(failures) = consecutive {
+                config = config.consecutive_failures(failures);
+            }
+            let breaker = config.build("gate").unwrap();
+            let succeed = |times| (0..times).for_each(|_| breaker.try_acquire().unwrap().success());
+            let writes = || breaker.0.gate.glance().is_tallied();
+            assert!(writes());
+            succeed(51);
+            assert!(!writes());
+            breaker.try_acquire().unwrap().failure();
+            assert!(writes());
+            succeed(102);
+            assert!(breaker.0.gate.glance().is_steady() && !writes());
+        }
+    }
+
+    #[test]
     fn a_cause_survives_its_word() {
         for cause in [
             OpenCause::FailureRate {
@@ -317,7 +359,9 @@ mod tests {
             OpenCause::HalfOpenOverstayed,
             OpenCause::Command,
         ] {
-            assert_eq!(unpack_cause(pack_cause(Some(cause))), cause);
+            let packed = PackedCause(pack_cause(Some(cause)));
+            assert_eq!(packed.unpack(), cause);
+            assert!(packed.stamp() != 0 && packed.stamp() < u64::MAX);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     config::{Settings, StayEnd, WindowShape},
     gate::{Gate, Glance},
     probes::Probes,
-    window::{Closed, CountWindow, Record, Tag, TimeWindow, Totals, Window},
+    window::{CountWindow, Record, Tag, TimeWindow, Totals, Window},
 };
 use crate::vocabulary::{
     clock::{Now, Timestamp},
@@ -168,13 +168,15 @@ impl Machine {
         self.settings.show(gate);
         // Other thresholds may hold from the next record on: nothing counts as judged before.
         self.judged = false;
+        let counted = gate.tally.close();
         if reshaped {
-            // What it counted goes with the window.
-            let _ = gate.tally.close();
             self.next_epoch();
             self.window = self.fresh_window(gate, now);
         } else {
-            self.take_successes(gate);
+            self.window.add_plain_successes(counted.successes);
+            if self.is_steady() {
+                gate.tally.reopen(self.tag(), counted);
+            }
         }
         self.publish(gate);
         reshaped
@@ -435,9 +437,16 @@ impl Machine {
         self.is_steady() && self.is_tallied() && (gate.tally.add(tag) || gate.tally.begin(tag))
     }
 
-    /// Records a call and judges the window. Meanwhile nobody counts in the tally: each success there comes before this
-    /// call or after the judgement.
+    /// Records a call and judges the window.
     fn record_in_window(&mut self, record: Record, gate: &Gate, now: &mut Now<'_>, changes: &mut Changes) {
+        self.take_successes(gate);
+        if self.is_steady() && self.stays_steady_with(record) {
+            // Successes go on meanwhile: those that were taken came before this call, and the others come after it.
+            self.window.record(record);
+            self.judged = true;
+            return;
+        }
+        // Nobody counts in the tally meanwhile: each success there comes before this call or after the judgement.
         let counted = gate.tally.close();
         self.window.add_plain_successes(counted.successes);
         self.window.record(record);
@@ -453,20 +462,25 @@ impl Machine {
                 None => self.judged = totals.calls >= minimum,
             }
         }
-        self.reopen_tally(gate, counted);
+        if self.is_steady() {
+            gate.tally.reopen(self.tag(), counted);
+        }
     }
 
     /// Takes into the window what the tally counts.
     fn take_successes(&mut self, gate: &Gate) {
-        let counted = gate.tally.close();
-        self.window.add_plain_successes(counted.successes);
-        self.reopen_tally(gate, counted);
+        let successes = gate.tally.take(self.tag());
+        self.window.add_plain_successes(successes);
     }
 
-    fn reopen_tally(&self, gate: &Gate, counted: Closed) {
-        if self.is_steady() && self.is_tallied() {
-            gate.tally.reopen(self.tag(), counted);
+    /// Whether a call that is recorded now opens nothing, and plain successes go on to change nothing but counts.
+    fn stays_steady_with(&self, record: Record) -> bool {
+        if self.state == State::MetricsOnly {
+            return true;
         }
+        let (totals, minimum) = (self.window.totals_with(record), self.minimum());
+        let begins_a_row = record.failed && self.settings.consecutive_failures.is_some();
+        !begins_a_row && totals.calls >= minimum && self.judge(totals, minimum).is_none()
     }
 
     /// Moves a time window on to now, taking in what the tally counted for the bucket that ends.

@@ -84,40 +84,44 @@ impl CountWindow {
     /// Makes the slots from one to before the other plain successes.
     fn forget(&mut self, from: u64, to: u64) {
         let words = self.bits.len() / 2;
-        let mut slot = from;
-        while slot < to {
-            let end = (slot / 64 + 1).saturating_mul(64).min(to);
-            let mask = (u64::MAX >> (64 - (end - slot))) << (slot % 64);
-            let word = usize::try_from(slot / 64).unwrap_or(0);
+        let mut at = from;
+        while at < to {
+            let end = (at / 64 + 1).saturating_mul(64).min(to);
+            let mask = (u64::MAX >> (64 - (end - at))) << (at % 64);
+            let word = usize::try_from(at / 64).unwrap_or(0);
             let (failed, slow) = (self.bits[word] & mask, self.bits[words + word] & mask);
             self.totals.failed -= u64::from(failed.count_ones());
             self.totals.slow -= u64::from(slow.count_ones());
             self.totals.slow_failed -= u64::from((failed & slow).count_ones());
             self.bits[word] &= !mask;
             self.bits[words + word] &= !mask;
-            slot = end;
+            at = end;
         }
+    }
+
+    /// What its totals would be with one more call.
+    pub(in super::super) fn totals_with(&self, record: Record) -> Totals {
+        let mut totals = self.totals;
+        if totals.calls == u64::from(self.size) {
+            let words = self.bits.len() / 2;
+            let (word, bit) = (self.next as usize / 64, self.next % 64);
+            let (failed, slow) = (self.bits[word] >> bit & 1, self.bits[words + word] >> bit & 1);
+            totals.calls -= 1;
+            totals.failed -= failed;
+            totals.slow -= slow;
+            totals.slow_failed -= failed & slow;
+        }
+        totals.add(record.totals());
+        totals
     }
 
     pub(in super::super) fn record(&mut self, record: Record) {
         let words = self.bits.len() / 2;
         let (word, bit) = (self.next as usize / 64, self.next % 64);
-        let totals = &mut self.totals;
-        if totals.calls == u64::from(self.size) {
-            let failed = self.bits[word] >> bit & 1;
-            let slow = self.bits[words + word] >> bit & 1;
-            totals.failed -= failed;
-            totals.slow -= slow;
-            totals.slow_failed -= failed & slow;
-        } else {
-            totals.calls += 1;
-        }
-        let (failed, slow) = (u64::from(record.failed), u64::from(record.slow));
-        totals.failed += failed;
-        totals.slow += slow;
-        totals.slow_failed += failed & slow;
-        self.bits[word] = self.bits[word] & !(1 << bit) | failed << bit;
-        self.bits[words + word] = self.bits[words + word] & !(1 << bit) | slow << bit;
+        self.totals = self.totals_with(record);
+        let put = |bits: &mut u64, set: bool| *bits = *bits & !(1 << bit) | u64::from(set) << bit;
+        put(&mut self.bits[word], record.failed);
+        put(&mut self.bits[words + word], record.slow);
         self.next = if self.next + 1 == self.size {
             0
         } else {

@@ -7,7 +7,7 @@ mod time;
 
 pub(super) use self::{
     count::CountWindow,
-    tally::{Closed, Tag, Tally},
+    tally::{Tag, Tally},
     time::TimeWindow,
 };
 
@@ -39,6 +39,15 @@ impl Totals {
 impl Record {
     pub(super) const fn is_plain_success(self) -> bool {
         !self.failed && !self.slow
+    }
+
+    fn totals(self) -> Totals {
+        Totals {
+            calls: 1,
+            failed: self.failed.into(),
+            slow: self.slow.into(),
+            slow_failed: (self.failed && self.slow).into(),
+        }
     }
 }
 
@@ -76,6 +85,19 @@ impl Window {
             Self::None => Totals::default(),
             Self::Count(window) => window.totals(),
             Self::Time(window) => window.totals(),
+        }
+    }
+
+    /// What its totals would be with one more call.
+    pub(super) fn totals_with(&self, record: Record) -> Totals {
+        match self {
+            Self::None => Totals::default(),
+            Self::Count(window) => window.totals_with(record),
+            Self::Time(window) => {
+                let mut totals = window.totals();
+                totals.add(record.totals());
+                totals
+            }
         }
     }
 

@@ -7,10 +7,9 @@ use crate::vocabulary::sync::{AtomicU64, Ordering};
 ///
 /// Each cell holds a tag in its upper 24 bits and a count in its lower 40. A cell that carries a tag is a permission: who
 /// knows the tag may count a plain success in it, because that cannot change the state. The owner of the window, under its
-/// lock, [closes](Tally::close) all cells before it looks at what they hold, and opens them again afterwards where that
-/// still holds. It takes a new tag when the bucket or the state changes. An adder that finds its cell closed, or with
-/// another tag, is told so and takes the lock: no call is lost, counted twice, or counted for a later state, and each is
-/// counted either before the owner looked or after it was done.
+/// lock, [takes](Tally::take) what they hold while that goes on being so, and [closes](Tally::close) them before it does
+/// anything after which it may not be. It takes a new tag when the bucket or the state changes. An adder that finds its cell
+/// closed, or with another tag, is told so and takes the lock: no call is lost, counted twice, or counted for a later state.
 ///
 /// It begins as one cell; when two adders collide, each thread gets a cell (and cache line) of its own.
 #[derive(Debug)]
@@ -53,8 +52,8 @@ impl Tag {
 #[must_use]
 pub(in super::super) struct Closed {
     pub(in super::super) successes: u64,
-    /// Which cells held some, a bit for each.
-    in_use: u32,
+    /// Which cells were open, a bit for each.
+    open: u32,
 }
 
 impl Tally {
@@ -110,25 +109,42 @@ impl Tally {
         true
     }
 
+    /// Takes what the cells hold, which go on counting for `tag`. Only under the lock of the window, and with the tag that
+    /// they have been opened for.
+    pub(in super::super) fn take(&self, tag: Tag) -> u64 {
+        let mut successes = 0;
+        for cell in self.cells() {
+            if cell.load(Ordering::Relaxed) & COUNT_MASK != 0 {
+                let seen = cell.swap(tag.cell(0), Ordering::Acquire);
+                debug_assert_eq!(
+                    seen >> COUNT_BITS,
+                    u64::from(tag.bits()),
+                    "it counted for another"
+                );
+                successes += seen & COUNT_MASK;
+            }
+        }
+        successes
+    }
+
     /// Closes all cells, and tells what they held. Only under the lock of the window.
     pub(in super::super) fn close(&self) -> Closed {
         let mut closed = Closed::default();
         for (place, cell) in self.cells().enumerate() {
             // Cells are opened under the lock only: one that is closed stays so.
             if cell.load(Ordering::Relaxed) != 0 {
-                let successes = cell.swap(0, Ordering::Acquire) & COUNT_MASK;
-                closed.successes += successes;
-                closed.in_use |= u32::from(successes > 0) << place;
+                closed.successes += cell.swap(0, Ordering::Acquire) & COUNT_MASK;
+                closed.open |= 1 << place;
             }
         }
         closed
     }
 
-    /// Opens the cells that held something when they were closed, for `tag` and with nothing in them. Only under the lock of
+    /// Opens the cells that were open before, for `tag` and with nothing in them. Only under the lock of
     /// the window, which was held since then.
     pub(in super::super) fn reopen(&self, tag: Tag, closed: Closed) {
         for (place, cell) in self.cells().enumerate() {
-            if closed.in_use >> place & 1 == 1 {
+            if closed.open >> place & 1 == 1 {
                 cell.store(tag.cell(0), Ordering::Relaxed);
             }
         }
@@ -181,19 +197,29 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_that_was_in_use_is_opened_again_and_one_that_was_not_stays_closed() {
+    fn a_cell_that_was_open_is_opened_again_and_one_that_was_not_stays_closed() {
         let (tally, tag) = (Tally::new(), Tag::of_epoch(6));
+        tally.reopen(tag, tally.close());
+        assert!(!tally.add(tag));
         assert!(tally.begin(tag));
         let closed = tally.close();
         assert!(!tally.add(tag));
         tally.reopen(tag, closed);
-        let unused = tally.close();
-        assert_eq!(unused.successes, 0);
-        tally.reopen(tag, unused);
-        assert!(!tally.add(tag));
-        tally.reopen(tag, closed);
         assert!(tally.add(tag) && tally.add(tag));
         assert_eq!(tally.close().successes, 2);
+    }
+
+    #[test]
+    fn what_is_taken_is_taken_once_and_the_cell_goes_on() {
+        let (tally, tag) = (Tally::new(), Tag::of_epoch(6));
+        assert_eq!(tally.take(tag), 0);
+        assert!(!tally.add(tag), "nobody has begun it");
+        assert!(tally.begin(tag) && tally.add(tag));
+        assert_eq!((tally.take(tag), tally.take(tag)), (2, 0));
+        assert!(tally.add(tag));
+        assert_eq!(tally.close().successes, 1);
+        assert_eq!(tally.take(tag), 0);
+        assert!(!tally.add(tag));
     }
 
     #[test]
@@ -266,11 +292,13 @@ mod tests {
         };
         let end_epoch = || {
             let mut window = window.lock().unwrap();
-            // A look in between, as a failure takes: nothing is lost by it.
+            // Looks in between, as failures take them: nothing is lost by that.
+            let tag = Tag::of_epoch(window.epoch);
             let looked = tally.close();
-            tally.reopen(Tag::of_epoch(window.epoch), looked);
+            tally.reopen(tag, looked);
+            let taken = looked.successes + tally.take(tag);
             window.epoch += 1;
-            let drained = looked.successes + tally.close().successes + std::mem::take(&mut window.besides);
+            let drained = taken + tally.close().successes + std::mem::take(&mut window.besides);
             epoch.store(window.epoch.into(), Ordering::Release);
             drained
         };
