@@ -14,6 +14,7 @@ pub(crate) mod outcome;
 pub(crate) mod predicate;
 pub(crate) mod random;
 pub(crate) mod rate;
+pub(crate) mod reason;
 pub(crate) mod rejected;
 #[cfg(feature = "schema")]
 pub(crate) mod schema;
