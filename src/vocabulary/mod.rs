@@ -1,6 +1,7 @@
 //! Floor 0: the words that everything above is written in. Nothing here knows a policy or a service.
 
 pub(crate) mod clock;
+pub(crate) mod coarse;
 pub(crate) mod command;
 pub(crate) mod error;
 pub(crate) mod event;
