@@ -218,8 +218,15 @@ impl<A: Attempts> DrivenBy<A> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<A::Given, A::Error>> {
         let this = self.as_mut().project();
-        let StageProjection::Calling { future } = this.stage.project() else {
-            return self.poll_on(cx, Polled::Between);
+        let future = match this.stage.project() {
+            StageProjection::Calling { future } => future,
+            // Who is not inside need not be told what became of the call.
+            StageProjection::Refused { rejected } if this.attempts.policy().is_out(this.pass) => {
+                *this.progress = Progress::Over;
+                let rejected = rejected.take().unwrap_or_else(|| not_ready(this.attempts));
+                return Poll::Ready(Err(this.attempts.reject(rejected)));
+            }
+            _ => return self.poll_on(cx, Polled::Between),
         };
         *this.running = Running::Yes;
         let limited = LIMITED.then(|| in_force::under(this.attempts.policy(), this.pass));

@@ -255,8 +255,8 @@ impl Stages {
     /// Enters the stages inward from `pass.depth` up to the one that refuses, and refuses there, even where it
     /// would not any more.
     fn refuse_at(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        match self.descend_to(usize::from(by.0), pass, ask) {
-            Step::Call => self.0.stages[usize::from(by.0)].policy.refuse(ask),
+        match self.descend_to(usize::from(by.place), pass, ask) {
+            Step::Call => self.0.stages[usize::from(by.place)].policy.refuse(ask),
             step => step,
         }
     }
@@ -268,7 +268,7 @@ impl Stages {
             .filter(|(_, stage)| stage.policy.would_refuse(may_wait))
             .map(|(at, _)| at)
             .next()?;
-        u8::try_from(at).ok().map(Refuser)
+        u8::try_from(at).ok().map(Refuser::at)
     }
 
     /// Abandons the stages that a deadline cut off.

@@ -36,27 +36,34 @@ pub(super) struct Glance(u64);
 const STATE_MASK: u64 = 0b111;
 /// A plain success needs no judgement now: it cannot open the breaker.
 const STEADY: u64 = 1 << 3;
-/// The window is a time window, so that success is still to be counted in the tally.
+/// Such a success changes what the window holds, so that it is to be counted in the tally.
 const TALLIED: u64 = 1 << 4;
 /// Calls are timed: slow ones are looked at, or calls are counted by how long they take.
 const TIMED: u64 = 1 << 5;
+/// The tally counts for a bucket of a time window, which may be over.
+const BUCKETED: u64 = 1 << 6;
 const TAG_SHIFT: u32 = 8;
 const GENERATION_SHIFT: u32 = 32;
 
 impl Glance {
-    pub(super) fn new(state: State, generation: u32, tag: Tag, steady: bool, tallied: bool) -> Self {
-        Self(
-            u64::from(generation) << GENERATION_SHIFT
-                | u64::from(tag.bits()) << TAG_SHIFT
-                | if steady { STEADY } else { 0 }
-                | if tallied { TALLIED } else { 0 }
-                | encode(state),
-        )
+    pub(super) fn new(state: State, generation: u32, tag: Tag) -> Self {
+        Self(u64::from(generation) << GENERATION_SHIFT | u64::from(tag.bits()) << TAG_SHIFT | encode(state))
     }
 
-    /// The same where calls are timed, or are not.
-    pub(super) fn with_timed(self, timed: bool) -> Self {
-        Self(self.0 & !TIMED | if timed { TIMED } else { 0 })
+    pub(super) const fn steady(self) -> Self {
+        Self(self.0 | STEADY)
+    }
+
+    pub(super) const fn tallied(self) -> Self {
+        Self(self.0 | TALLIED)
+    }
+
+    pub(super) const fn timed(self) -> Self {
+        Self(self.0 | TIMED)
+    }
+
+    pub(super) const fn bucketed(self) -> Self {
+        Self(self.0 | BUCKETED)
     }
 
     #[allow(clippy::cast_possible_truncation)]
@@ -91,6 +98,11 @@ impl Glance {
         self.0 & TIMED != 0
     }
 
+    #[inline]
+    pub(super) const fn is_bucketed(self) -> bool {
+        self.0 & BUCKETED != 0
+    }
+
     #[allow(clippy::cast_possible_truncation)]
     #[inline]
     pub(super) const fn tag(self) -> Tag {
@@ -123,7 +135,7 @@ const fn decode(bits: u64) -> State {
 impl Gate {
     pub(super) fn new() -> Self {
         Self {
-            word: AtomicU64::new(Glance::new(State::Closed, 0, Tag::of_epoch(0), false, false).0),
+            word: AtomicU64::new(Glance::new(State::Closed, 0, Tag::of_epoch(0)).0),
             slow_after: AtomicU64::new(u64::MAX),
             dropped_after: AtomicU64::new(u64::MAX),
             bucket_end: AtomicU64::new(0),
@@ -150,11 +162,11 @@ impl Gate {
     ) {
         if let Some((until, cause)) = opening {
             let rare = self.rare();
-            rare.until.store(until.as_nanos(), Ordering::Relaxed);
-            rare.cause.store(pack_cause(cause), Ordering::Relaxed);
+            change(&rare.until, until.as_nanos(), Ordering::Relaxed);
+            change(&rare.cause, pack_cause(cause), Ordering::Relaxed);
         }
-        self.bucket_end.store(end.as_nanos(), Ordering::Relaxed);
-        self.word.store(glance.0, Ordering::Release);
+        change(&self.bucket_end, end.as_nanos(), Ordering::Relaxed);
+        change(&self.word, glance.0, Ordering::Release);
     }
 
     /// What is made when it is first needed, made now where there is none.
@@ -174,8 +186,13 @@ impl Gate {
     }
 
     pub(super) fn cause(&self) -> OpenCause {
-        let cause = self.rare.get().map(|rare| rare.cause.load(Ordering::Relaxed));
-        unpack_cause(cause.unwrap_or(0))
+        self.packed_cause().unpack()
+    }
+
+    #[inline]
+    pub(super) fn packed_cause(&self) -> PackedCause {
+        let rare = self.rare.get();
+        PackedCause(rare.map_or(0, |rare| rare.cause.load(Ordering::Relaxed)))
     }
 
     #[inline]
@@ -219,8 +236,32 @@ impl Gate {
     }
 }
 
+/// Stores what is not there yet: every call reads these, and a line that is not written stays with whoever reads it. Only
+/// under the lock.
+fn change(place: &AtomicU64, value: u64, order: Ordering) {
+    if place.load(Ordering::Relaxed) != value {
+        place.store(value, order);
+    }
+}
+
 const RATE_SHIFT: u32 = 32;
 const KIND_SHIFT: u32 = 60;
+
+/// Why it opened, as one word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PackedCause(u64);
+
+impl PackedCause {
+    /// A number other than zero that is the same for the same cause.
+    #[inline]
+    pub(super) const fn stamp(self) -> u64 {
+        self.0 | 1 << 63
+    }
+
+    pub(super) fn unpack(self) -> OpenCause {
+        unpack_cause(self.0)
+    }
+}
 
 /// A cause in one word: kind in 4 bits, millionths of the rate in 28, count in 32.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -256,6 +297,7 @@ fn unpack_cause(word: u64) -> OpenCause {
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
+    use crate::CircuitBreakerConfig;
 
     #[test]
     fn a_glance_gives_back_what_it_was_made_of() {
@@ -267,13 +309,45 @@ mod tests {
             State::Disabled,
             State::MetricsOnly,
         ] {
-            let glance = Glance::new(state, 0xDEAD_BEEF, Tag::of_epoch(0xFF_FFFE), true, false);
-            assert!(!glance.is_timed());
-            let glance = glance.with_timed(true);
+            let glance = Glance::new(state, 0xDEAD_BEEF, Tag::of_epoch(0xFF_FFFE));
+            let flags = |glance: Glance| {
+                [
+                    glance.is_steady(),
+                    glance.is_tallied(),
+                    glance.is_timed(),
+                    glance.is_bucketed(),
+                ]
+            };
+            assert_eq!(flags(glance), [false; 4]);
+            assert_eq!(flags(glance.steady()), [true, false, false, false]);
+            assert_eq!(flags(glance.tallied()), [false, true, false, false]);
+            assert_eq!(flags(glance.timed()), [false, false, true, false]);
+            assert_eq!(flags(glance.bucketed()), [false, false, false, true]);
+            let glance = glance.steady().tallied().timed().bucketed();
+            assert_eq!(flags(glance), [true; 4]);
             assert_eq!(glance.state(), state);
             assert_eq!(glance.generation(), 0xDEAD_BEEF);
             assert_eq!(glance.tag(), Tag::of_epoch(0xFF_FFFE));
-            assert!(glance.is_steady() && !glance.is_tallied() && glance.is_timed());
+        }
+    }
+
+    #[test]
+    fn once_a_window_is_full_of_successes_again_they_write_nothing() {
+        for consecutive in [None, Some(5)] {
+            let mut config = CircuitBreakerConfig::new().count_window(50).minimum_calls(10);
+            if let Some(failures) = consecutive {
+                config = config.consecutive_failures(failures);
+            }
+            let breaker = config.build("gate").unwrap();
+            let succeed = |times| (0..times).for_each(|_| breaker.try_acquire().unwrap().success());
+            let writes = || breaker.0.gate.glance().is_tallied();
+            assert!(writes());
+            succeed(51);
+            assert!(!writes());
+            breaker.try_acquire().unwrap().failure();
+            assert!(writes());
+            succeed(102);
+            assert!(breaker.0.gate.glance().is_steady() && !writes());
         }
     }
 
@@ -292,7 +366,9 @@ mod tests {
             OpenCause::HalfOpenOverstayed,
             OpenCause::Command,
         ] {
-            assert_eq!(unpack_cause(pack_cause(Some(cause))), cause);
+            let packed = PackedCause(pack_cause(Some(cause)));
+            assert_eq!(packed.unpack(), cause);
+            assert!(packed.stamp() != 0 && packed.stamp() < u64::MAX);
         }
     }
 }

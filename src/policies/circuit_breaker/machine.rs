@@ -167,13 +167,18 @@ impl Machine {
         }
         self.settings = settings;
         self.settings.show(gate);
-        if reshaped {
-            gate.tally.drain();
-            self.next_epoch();
-            self.window = self.fresh_window(now);
-        }
         // Other thresholds may hold from the next record on: nothing counts as judged before.
         self.judged = false;
+        let counted = gate.tally.close();
+        if reshaped {
+            self.next_epoch();
+            self.window = self.fresh_window(gate, now);
+        } else {
+            self.window.add_plain_successes(counted.successes);
+            if self.is_steady() {
+                gate.tally.reopen(self.tag(), counted);
+            }
+        }
         self.publish(gate);
         reshaped
     }
@@ -280,19 +285,9 @@ impl Machine {
         };
         match self.state {
             State::Closed | State::MetricsOnly => {
-                self.record_in_window(record, gate, now);
-                if self.state == State::Closed {
-                    self.consecutive = if record.failed {
-                        self.consecutive.saturating_add(1)
-                    } else {
-                        0
-                    };
-                    let judgement = self.judge(self.totals(gate), self.minimum());
-                    if let Some(cause) = judgement {
-                        self.change(State::Open, Some(cause), gate, now, changes);
-                    } else {
-                        self.judged = self.totals(gate).calls >= self.minimum();
-                    }
+                self.rotate(gate, now);
+                if !(record.is_plain_success() && self.count_in_tally(gate)) {
+                    self.record_in_window(record, gate, now, changes);
                 }
             }
             State::HalfOpen => {
@@ -334,11 +329,12 @@ impl Machine {
 
     pub(super) fn view(&mut self, gate: &Gate, now: &mut Now<'_>) -> View {
         self.rotate(gate, now);
+        self.take_successes(gate);
         self.publish(gate);
         View {
             state: self.state,
             generation: self.generation,
-            totals: self.totals(gate),
+            totals: self.window.totals(),
             minimum: self.minimum(),
             since: self.since,
             until: (self.until != Timestamp::MAX).then_some(self.until),
@@ -347,13 +343,9 @@ impl Machine {
         }
     }
 
-    /// The window as it is now, with what the tally counts.
-    pub(super) fn window_now(&self, gate: &Gate) -> Window {
-        let mut window = self.window.clone();
-        if let (Window::Time(window), State::Closed | State::MetricsOnly) = (&mut window, self.state) {
-            window.add_plain_successes(gate.tally.sum());
-        }
-        window
+    /// The window, as the last view of it was.
+    pub(super) const fn window(&self) -> &Window {
+        &self.window
     }
 
     pub(super) fn probes_under_way(&self) -> usize {
@@ -392,10 +384,7 @@ impl Machine {
     }
 
     fn enter(&mut self, to: State, cause: Option<OpenCause>, gate: &Gate, now: Timestamp) {
-        let counted = gate.tally.drain();
-        if let Window::Time(window) = &mut self.window {
-            window.add_plain_successes(counted);
-        }
+        self.window.add_plain_successes(gate.tally.close().successes);
         self.generation = self.generation.wrapping_add(1);
         self.next_epoch();
         self.state = to;
@@ -411,7 +400,7 @@ impl Machine {
         match to {
             State::Closed | State::MetricsOnly => {
                 self.openings = 0;
-                self.window = self.fresh_window(now);
+                self.window = self.fresh_window(gate, now);
             }
             State::Disabled => {
                 self.openings = 0;
@@ -436,22 +425,72 @@ impl Machine {
         }
     }
 
-    fn fresh_window(&self, now: Timestamp) -> Window {
+    fn fresh_window(&self, gate: &Gate, now: Timestamp) -> Window {
         match self.settings.window {
-            WindowShape::Calls(size) => Window::Count(CountWindow::new(size)),
-            WindowShape::Time { buckets, width } => Window::Time(TimeWindow::new(buckets, width, now)),
+            WindowShape::Calls(size) => {
+                // So many successes fill the window. Whoever finds that takes them in, and from then on successes write
+                // nothing.
+                gate.tally.set_limit(size.into());
+                Window::Count(CountWindow::new(size))
+            }
+            WindowShape::Time { buckets, width } => {
+                gate.tally.set_limit(u64::MAX);
+                Window::Time(TimeWindow::new(buckets, width, now))
+            }
         }
     }
 
-    fn record_in_window(&mut self, record: Record, gate: &Gate, now: &mut Now<'_>) {
-        self.rotate(gate, now);
-        if let Window::Time(_) = self.window {
-            // The first plain success of this thread in this bucket opens its cell of the tally.
-            if record.is_plain_success() && gate.tally.begin(self.tag()) {
-                return;
+    /// Counts a plain success where others count theirs without the lock, if that is allowed now. The first one of this
+    /// thread opens its cell of the tally.
+    fn count_in_tally(&self, gate: &Gate) -> bool {
+        let tag = self.tag();
+        self.is_steady() && self.is_tallied() && (gate.tally.add(tag) || gate.tally.begin(tag))
+    }
+
+    /// Records a call and judges the window.
+    fn record_in_window(&mut self, record: Record, gate: &Gate, now: &mut Now<'_>, changes: &mut Changes) {
+        self.take_successes(gate);
+        if self.is_steady() && self.stays_steady_with(record) {
+            // Successes go on meanwhile: those that were taken came before this call, and the others come after it.
+            self.window.record(record);
+            self.judged = true;
+            return;
+        }
+        // Nobody counts in the tally meanwhile: each success there comes before this call or after the judgement.
+        let counted = gate.tally.close();
+        self.window.add_plain_successes(counted.successes);
+        self.window.record(record);
+        if self.state == State::Closed {
+            self.consecutive = if record.failed {
+                self.consecutive.saturating_add(1)
+            } else {
+                0
+            };
+            let (totals, minimum) = (self.window.totals(), self.minimum());
+            match self.judge(totals, minimum) {
+                Some(cause) => self.change(State::Open, Some(cause), gate, now, changes),
+                None => self.judged = totals.calls >= minimum,
             }
         }
-        self.window.record(record);
+        if self.is_steady() {
+            gate.tally.reopen(self.tag(), counted);
+        }
+    }
+
+    /// Takes into the window what the tally counts.
+    fn take_successes(&mut self, gate: &Gate) {
+        let successes = gate.tally.take(self.tag());
+        self.window.add_plain_successes(successes);
+    }
+
+    /// Whether a call that is recorded now opens nothing, and plain successes go on to change nothing but counts.
+    fn stays_steady_with(&self, record: Record) -> bool {
+        if self.state == State::MetricsOnly {
+            return true;
+        }
+        let (totals, minimum) = (self.window.totals_with(record), self.minimum());
+        let begins_a_row = record.failed && self.settings.consecutive_failures.is_some();
+        !begins_a_row && totals.calls >= minimum && self.judge(totals, minimum).is_none()
     }
 
     /// Moves a time window on to now, taking in what the tally counted for the bucket that ends.
@@ -459,7 +498,7 @@ impl Machine {
         if let Window::Time(window) = &mut self.window
             && now.get() >= window.bucket_end()
         {
-            window.add_plain_successes(gate.tally.drain());
+            window.add_plain_successes(gate.tally.close().successes);
             window.advance(now.get());
             self.judged = false;
             self.next_epoch();
@@ -472,14 +511,6 @@ impl Machine {
 
     fn tag(&self) -> Tag {
         Tag::of_epoch(self.epoch)
-    }
-
-    fn totals(&self, gate: &Gate) -> Totals {
-        let mut totals = self.window.totals();
-        if let (Window::Time(_), State::Closed | State::MetricsOnly) = (&self.window, self.state) {
-            totals.calls += gate.tally.sum();
-        }
-        totals
     }
 
     /// Calls from which on rates exist. The size of a count window caps it, in half-open too, where the
@@ -531,35 +562,50 @@ impl Machine {
             })
     }
 
-    /// Whether a plain success would change nothing but, in a time window, the tally.
+    /// Whether a plain success would change nothing but the counts of the window.
+    ///
+    /// It raises no rate. So it can open the breaker only where the calls before it were too few to be judged, and then
+    /// only with failures or slow calls among them; or, in a time window, where older calls have left since.
     fn is_steady(&self) -> bool {
-        let counts_in_a_row = self.consecutive > 0
-            && self.settings.consecutive_failures.is_some()
-            && self.state == State::Closed;
-        match (&self.window, self.state) {
+        match self.state {
             // Disabled records nothing, and metrics only judges nothing.
-            (_, State::Disabled) | (Window::Time(_), State::MetricsOnly) => true,
-            (Window::Count(window), State::Closed | State::MetricsOnly) => {
-                window.is_full_of_plain_successes() && !counts_in_a_row
-            }
-            (Window::Time(window), State::Closed) => {
-                let spotless = window.totals().failed == 0 && window.totals().slow == 0;
+            State::Disabled | State::MetricsOnly => true,
+            State::Closed => {
+                let totals = self.window.totals();
+                let spotless = totals.failed == 0 && totals.slow == 0;
+                let counts_in_a_row = self.consecutive > 0 && self.settings.consecutive_failures.is_some();
                 (spotless || self.judged) && !counts_in_a_row
             }
-            _ => false,
+            State::Open | State::HalfOpen | State::ForcedOpen => false,
         }
     }
 
+    /// Whether plain successes change the counts of the window, so that the tally is to count them.
+    fn is_tallied(&self) -> bool {
+        matches!(self.state, State::Closed | State::MetricsOnly)
+            && match &self.window {
+                Window::None => false,
+                Window::Count(window) => !window.is_full_of_plain_successes(),
+                Window::Time(_) => true,
+            }
+    }
+
     fn publish(&mut self, gate: &Gate) {
-        let tallied = matches!(
-            (&self.window, self.state),
-            (Window::Time(_), State::Closed | State::MetricsOnly)
-        );
-        let timed = self.counts || gate.slow_after() != u64::MAX;
-        let glance =
-            Glance::new(self.state, self.generation, self.tag(), self.is_steady(), tallied).with_timed(timed);
+        let mut glance = Glance::new(self.state, self.generation, self.tag());
+        if self.is_steady() {
+            glance = glance.steady();
+        }
+        if self.is_tallied() {
+            glance = glance.tallied();
+        }
+        if self.counts || gate.slow_after() != u64::MAX {
+            glance = glance.timed();
+        }
         let end = match &self.window {
-            Window::Time(window) if tallied => window.bucket_end(),
+            Window::Time(window) if self.is_tallied() => {
+                glance = glance.bucketed();
+                window.bucket_end()
+            }
             _ => Timestamp::MAX,
         };
         let opening = (self.state == State::Open).then_some((self.until, self.cause()));

@@ -9,6 +9,7 @@
 //! | `probes.rs` | the permits of half-open |
 //! | `gate.rs` | what a call knows without the lock |
 //! | `rare.rs` | what most breakers do without |
+//! | `refusing.rs` | calls that it does not let through |
 //! | `untold.rs` | transitions on their way to the observers |
 //! | `permit.rs`, `snapshot.rs`, `detail.rs` | what a handle hands out |
 //! | `shape.rs` | how settings stand in a file, where that differs |
@@ -24,6 +25,7 @@ pub(crate) mod meter;
 mod permit;
 mod probes;
 mod rare;
+mod refusing;
 #[cfg(feature = "config")]
 mod shape;
 mod snapshot;
@@ -60,7 +62,7 @@ use crate::{
         events::{Events, Subscribe, WeakObserver},
         meter::Metered,
         outcome::{Abandoned, Verdict},
-        rejected::{Reason, Rejected},
+        rejected::Rejected,
         settings::ConfigError,
         state::State,
         sync::{Mutex, lock},
@@ -204,7 +206,7 @@ impl CircuitBreaker {
         let mut now = Now::of(&self.0.clock);
         let (view, seen) = self.step(&mut now, |machine, gate, now, changes| {
             machine.make_due_changes(gate, now, changes, machine.wakes_at().is_some());
-            (machine.view(gate, now), Seen::of(machine, gate))
+            (machine.view(gate, now), Seen::of(machine))
         });
         let snapshot = CircuitBreakerSnapshot::new(&view, &self.0.gate, now.get());
         CircuitBreakerDetail::new(snapshot, &view, &seen, cells)
@@ -252,18 +254,6 @@ impl CircuitBreaker {
     /// Calls refused since it was built, without its lock.
     pub(crate) fn rejected(&self) -> u64 {
         self.0.gate.refused()
-    }
-
-    /// Why it refuses calls now, if it does.
-    pub(crate) fn refuses_because(&self) -> Option<Reason> {
-        match self.state() {
-            State::ForcedOpen => Some(Reason::ForcedOpen),
-            State::Open => Some(Reason::Open(self.0.gate.cause())),
-            State::HalfOpen => Some(Reason::ProbesTaken {
-                probes: lock(&self.0.machine).probes(),
-            }),
-            State::Closed | State::Disabled | State::MetricsOnly => None,
-        }
     }
 
     /// Refuses all calls until another command.
@@ -360,57 +350,6 @@ impl CircuitBreaker {
         self.admit_in(glance)
     }
 
-    #[inline(never)]
-    fn admit_in(&self, glance: Glance) -> Result<Admitted, Rejected> {
-        let gate = &self.0.gate;
-        let mut now = Now::of(&self.0.clock);
-        let reason = match glance.state() {
-            State::Open if now.get() <= gate.until() => Reason::Open(gate.cause()),
-            State::ForcedOpen => Reason::ForcedOpen,
-            _ => match self.step(&mut now, Machine::admit) {
-                Ok(admitted) => return Ok(admitted),
-                Err(reason) => reason,
-            },
-        };
-        Err(self.rejection(reason, &mut now))
-    }
-
-    fn rejection(&self, reason: Reason, now: &mut Now<'_>) -> Rejected {
-        self.0.gate.count_refusal();
-        if let Some(meter) = self.0.meter() {
-            meter.count_refusal(&reason);
-        }
-        let retry_after = match reason {
-            // At the end of the wait itself it still refuses.
-            Reason::Open(_) => Some(self.0.gate.until().since(now.get()) + Duration::from_nanos(1)),
-            _ => None,
-        };
-        let rejected = Rejected::new(Arc::clone(self.0.name()), reason).with_retry_after(retry_after);
-        self.tell_call(EventKind::Rejected, || What::Rejected(rejected.clone()));
-        rejected
-    }
-
-    /// The rejection of a call for which the service was not polled ready, because it would have been refused.
-    fn refuse_unready(&self) -> Rejected {
-        let reason = self.refuses_because().unwrap_or(Reason::WasOpen);
-        self.rejection(reason, &mut Now::of(&self.0.clock))
-    }
-
-    #[inline]
-    fn would_refuse_now(&self) -> bool {
-        let glance = self.0.gate.glance();
-        !glance.admits() && self.would_refuse_in(glance)
-    }
-
-    fn would_refuse_in(&self, glance: Glance) -> bool {
-        let mut now = Now::of(&self.0.clock);
-        match glance.state() {
-            State::ForcedOpen => true,
-            State::Open => now.get() <= self.0.gate.until(),
-            _ => self.step(&mut now, Machine::would_refuse),
-        }
-    }
-
     /// Counts a call that ended. `took` is told when calls are timed.
     #[inline(always)]
     fn count(&self, verdict: Verdict, took: Option<Duration>) {
@@ -428,8 +367,12 @@ impl CircuitBreaker {
             return;
         }
         let slow = duration.is_some_and(|duration| nanos(duration) > gate.slow_after());
-        let counted = verdict == Verdict::Success && !slow && self.settle_steadily(glance)
-            || self.settle_locked(admitted, verdict, slow);
+        let counted = match verdict {
+            Verdict::Success if !slow && self.settle_steadily(glance) => true,
+            // As if the call had never been; only a probe gives something back.
+            Verdict::Ignored if admitted.probe == 0 => true,
+            _ => self.settle_locked(admitted, verdict, slow),
+        };
         if counted {
             self.tell_call(EventKind::Recorded, || What::Recorded { verdict, duration });
         }
@@ -441,7 +384,13 @@ impl CircuitBreaker {
         let gate = &self.0.gate;
         glance.is_steady()
             && (!glance.is_tallied()
-                || self.0.clock.now() < gate.bucket_end() && gate.tally.add(glance.tag()))
+                || (!glance.is_bucketed() || self.is_before(gate.bucket_end()))
+                    && gate.tally.add(glance.tag()))
+    }
+
+    #[inline]
+    fn is_before(&self, point: Timestamp) -> bool {
+        self.0.clock.now_towards(point) < point
     }
 
     #[inline(never)]
