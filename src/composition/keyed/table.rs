@@ -407,11 +407,12 @@ impl<P: PerKey> Shared<P> {
     fn touch(&self, entry: &Entry<P>) {
         let idle = self.idle.load(Ordering::Relaxed);
         if idle != u64::MAX {
-            let now = self.each.clock().now();
-            if let Some(tag) = entry.tag()
-                && now.since(tag.asked()) > Duration::from_nanos(idle / GRAINS)
-            {
-                tag.note_asked(now);
+            if let Some(tag) = entry.tag() {
+                let due = tag.asked().after(Duration::from_nanos(idle / GRAINS));
+                let now = self.each.clock().now_towards(due);
+                if now > due {
+                    tag.note_asked(now);
+                }
             }
         }
     }
