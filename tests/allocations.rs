@@ -11,8 +11,8 @@ use std::{
 use allocation_counter::measure;
 use buttress::{
     Bulkhead, BulkheadConfig, BulkheadLayer, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer,
-    Error, Metrics, Registry, Retry, RetryConfig, RetryLayer, Settings, Stack, StackConfig, Timeout,
-    TimeoutConfig, TimeoutLayer,
+    Error, KeyedConfig, Metrics, Registry, Retry, RetryConfig, RetryLayer, Settings, Stack, StackConfig,
+    Timeout, TimeoutConfig, TimeoutLayer,
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
@@ -366,4 +366,40 @@ fn a_call_over_http_allocates_nothing_until_its_body_has_ended() {
             }));
         assert_eq!(allocations(service, answers), 0);
     }
+}
+
+#[test]
+fn a_healthy_breaker_of_a_key_takes_at_most_512_bytes() {
+    let config = CircuitBreakerConfig::new().time_window(Duration::from_secs(10));
+    let hosts = KeyedConfig::new().max_keys(1_000_000);
+    let hosts = hosts.build(config.build("hosts").unwrap()).unwrap();
+    let mut filled = 0;
+    let bytes = |from: u32, to: u32| {
+        let heap = measure(|| {
+            for host in from..to {
+                let breaker = hosts.get(&format!("https://{host:07}.test:443"));
+                breaker.try_acquire().unwrap().success();
+            }
+        });
+        heap.bytes_current
+    };
+    let mut held = 0;
+    // However full the table happens to be.
+    for keys in [10_000, 13_000, 17_000, 25_000, 40_000] {
+        held += bytes(filled, keys);
+        filled = keys;
+        let each = held as f64 / f64::from(keys);
+        assert!(each <= 512.0, "{each} bytes each with {keys} keys");
+    }
+}
+
+#[test]
+fn a_known_key_is_found_without_an_allocation() {
+    let hosts = KeyedConfig::new().build(counting()).unwrap();
+    let key = "https://a-host-with-a-name-that-is-longer-than-most.example:443";
+    hosts.get(key);
+    let heap = measure(|| {
+        hosts.get(key).try_acquire().unwrap().success();
+    });
+    assert_eq!(heap.count_total, 0);
 }

@@ -313,6 +313,43 @@ async fn keys_of_a_stack_without_policies_are_told_apart() {
     assert_eq!(keys, ["a".into(), "b".into()]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn keys_of_any_length_are_told_apart_and_have_their_names() {
+    let tenants = breakers(KeyedConfig::new());
+    let each = Stack::builder()
+        .bulkhead(BulkheadConfig::new(4).build("jobs").unwrap())
+        .build()
+        .unwrap();
+    let stacks = KeyedConfig::new().build_stack(each).unwrap();
+    let keys: Vec<String> = (0..100)
+        .chain([255, 256, 1023, 1024])
+        .map(|len| "é".repeat(len / 2) + &"x".repeat(len % 2))
+        .collect();
+    for key in &keys {
+        trip(&tenants.get(key));
+        stacks.get(key);
+    }
+    for key in &keys {
+        let breaker = tenants.peek(key).unwrap();
+        assert_eq!(breaker.name(), format!("jobs[{key}]"));
+        assert_eq!(breaker.try_acquire().unwrap_err().policy(), breaker.name());
+        let stages = stacks.stages().peek(key).unwrap();
+        assert_eq!(stages.iter().next().unwrap().1, format!("jobs[{key}]"));
+    }
+    assert!(tenants.peek(&"x".repeat(40)).is_none());
+    let mut found: Vec<_> = tenants.entries().into_iter().map(|(key, _)| key).collect();
+    found.sort_by_key(|key| key.len());
+    assert!(found.iter().map(|key| &**key).eq(keys.iter()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_made_from_that_of_a_key_has_both_keys_in_its_name() {
+    let regions = breakers(KeyedConfig::new());
+    let tenants = KeyedConfig::new().build(regions.get("north")).unwrap();
+    assert_eq!(tenants.get("acme").name(), "jobs[north][acme]");
+    assert_eq!(tenants.entries()[0].0, "acme".into());
+}
+
 // The bound
 
 #[tokio::test(start_paused = true)]

@@ -2,10 +2,7 @@
 
 use std::pin::Pin;
 
-use crate::{
-    drivers::{refusal::Refusal, timer::Timer},
-    vocabulary::rejected::Rejected,
-};
+use crate::{drivers::timer::Timer, vocabulary::rejected::Rejected};
 
 /// What a call does while no attempt of it is under way.
 ///
@@ -19,7 +16,7 @@ pub(crate) enum Aside<G, N, T> {
     /// A fallback makes its answer.
     Answering(Pin<Box<G>>),
     /// The call was refused before anything of it began.
-    Refused(Refusal),
+    Refused(Option<Rejected>),
 }
 
 /// An attempt that waits to be made.
@@ -60,6 +57,6 @@ impl<G, N, T: Timer> Aside<G, N, T> {
     #[cold]
     #[inline(never)]
     pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self::Refused(Refusal::of(rejected))
+        Self::Refused(Some(rejected))
     }
 }

@@ -152,6 +152,14 @@ impl<A: Attempts> DrivenBy<A> {
     ) -> Poll<Result<A::Given, A::Error>> {
         let this = self.as_mut().project();
         let Some(attempt) = this.attempt.as_pin_mut() else {
+            // Who is not inside need not be told what became of the call.
+            if let Aside::Refused(rejected) = this.aside
+                && this.attempts.policy().is_out(this.pass)
+            {
+                *this.progress = Progress::Over;
+                let rejected = rejected.take().unwrap_or_else(|| not_ready(this.attempts));
+                return Poll::Ready(Err(this.attempts.reject(rejected)));
+            }
             return self.poll_on(cx, Polled::Aside);
         };
         let began = reading::mark();
@@ -250,7 +258,7 @@ impl<A: Attempts> DrivenBy<A> {
                 *this.running = Running::No;
                 return polled.map(Some);
             }
-            Aside::Refused(refusal) => Step::Refused(refusal.take().unwrap_or_else(|| not_ready(attempts))),
+            Aside::Refused(rejected) => Step::Refused(rejected.take().unwrap_or_else(|| not_ready(attempts))),
             Aside::Between(between) => {
                 let Between { next, wait, .. } = &mut **between;
                 match wait {

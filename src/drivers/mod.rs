@@ -18,7 +18,6 @@ pub(crate) mod in_force;
 pub(crate) mod layers;
 pub(crate) mod pool;
 pub(crate) mod reading;
-pub(crate) mod refusal;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod service;

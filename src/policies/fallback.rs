@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     policies::{
-        per_key::{PerKey, is_only_handle, keyed_name},
+        per_key::{KeyTag, PerKey, is_only_handle, keyed_name},
         step::{Ask, Next, Policy, Step},
     },
     vocabulary::{
@@ -125,6 +125,8 @@ fn went_wrong(outcome: &Outcome<'_>) -> bool {
 }
 
 impl PerKey for Fallback {
+    type Beside = Box<KeyTag>;
+
     fn for_key(&self, key: &str) -> Self {
         let shared = &self.0;
         Self(Arc::new(Shared {
@@ -149,7 +151,9 @@ impl PerKey for Fallback {
     }
 
     fn tell_observers(&self, what: What) {
-        self.0.observers.tell(PolicyKind::Fallback, &self.0.name, || what);
+        self.0
+            .observers
+            .tell(PolicyKind::Fallback, || &self.0.name, || what);
     }
 }
 
@@ -199,14 +203,15 @@ impl Policy for Fallback {
         if !answers {
             return Next::Done;
         }
-        self.0
-            .observers
-            .tell_if_wanted(EventKind::Answered, PolicyKind::Fallback, &self.0.name, || {
-                What::Answered {
-                    hidden: outcome.verdict(),
-                    rejected: outcome.rejected().cloned(),
-                }
-            });
+        self.0.observers.tell_if_wanted(
+            EventKind::Answered,
+            PolicyKind::Fallback,
+            || &self.0.name,
+            || What::Answered {
+                hidden: outcome.verdict(),
+                rejected: outcome.rejected().cloned(),
+            },
+        );
         Next::Answer
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod bulkhead;
 pub(crate) mod circuit_breaker;
 pub(crate) mod fallback;
 pub(crate) mod in_force;
+pub(crate) mod key_tag;
 pub(crate) mod per_key;
 pub(crate) mod retry;
 pub(crate) mod step;

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{Ordering, fence},
 };
 
+pub(crate) use crate::policies::key_tag::KeyTag;
 use crate::{
     policies::step::Policy,
     vocabulary::{
@@ -17,6 +18,15 @@ use crate::{
 ///
 /// It is public so that bounds can name it; it is implemented by this crate's policies.
 pub trait PerKey: Policy {
+    /// What the table of keys keeps beside the policy: a [`KeyTag`], or nothing where [`own_tag`](Self::own_tag) has it.
+    type Beside: Beside;
+
+    /// The tag of its key, where the policy itself keeps it. The default does not.
+    #[inline(always)]
+    fn own_tag(&self) -> Option<&KeyTag> {
+        None
+    }
+
     /// Another one with the settings and the observers that this one has now, and no state. Its name is this one's with
     /// the key in brackets: `payments[https://api.example:443]`.
     #[must_use]
@@ -34,6 +44,35 @@ pub trait PerKey: Policy {
 
     /// Tells its observers.
     fn tell_observers(&self, what: What);
+}
+
+/// What stands beside a policy in the table of keys.
+pub trait Beside: Send + Sync + 'static {
+    /// For a key.
+    fn of(key: &str) -> Self;
+
+    /// The tag, where it stands here.
+    fn tag(&self) -> Option<&KeyTag>;
+}
+
+impl Beside for () {
+    fn of(_key: &str) -> Self {}
+
+    #[inline(always)]
+    fn tag(&self) -> Option<&KeyTag> {
+        None
+    }
+}
+
+impl Beside for Box<KeyTag> {
+    fn of(key: &str) -> Self {
+        Self::new(KeyTag::of(key))
+    }
+
+    #[inline(always)]
+    fn tag(&self) -> Option<&KeyTag> {
+        Some(self)
+    }
 }
 
 /// The name of the policy for a key.

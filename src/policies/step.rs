@@ -148,6 +148,13 @@ pub trait Policy: Clone + Send + Sync + 'static {
         self.leave(pass, &Outcome::success())
     }
 
+    /// Whether a call with this pass is surely outside, so that nothing is left when it ends.
+    #[inline(always)]
+    fn is_out(&self, pass: &Self::Pass) -> bool {
+        let _ = pass;
+        false
+    }
+
     /// The call ended without an outcome.
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned);
 
@@ -173,9 +180,26 @@ pub trait Ask {
     fn may_wait(&self) -> bool;
 }
 
-/// Which policy refuses: its place in a list, counted from the outside. A policy by itself is the first.
+/// Which policy refuses. A policy by itself is the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refuser(pub(crate) u8);
+pub struct Refuser {
+    /// Its place in a list, counted from the outside.
+    pub(crate) place: u8,
+    /// For how many nanoseconds more it refuses, where it has looked at the clock for that; zero where not.
+    pub(crate) left: u64,
+}
+
+impl Refuser {
+    /// The policy at that place.
+    pub(crate) const fn at(place: u8) -> Self {
+        Self { place, left: 0 }
+    }
+
+    /// The first policy, for so many nanoseconds more.
+    pub(crate) const fn for_another(left: u64) -> Self {
+        Self { place: 0, left }
+    }
+}
 
 /// What follows an arrival.
 #[derive(Debug)]

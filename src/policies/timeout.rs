@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     policies::{
         in_force::InForce,
-        per_key::{PerKey, is_only_handle, keyed_name},
+        per_key::{KeyTag, PerKey, is_only_handle, keyed_name},
         step::{Ask, Expired, Next, Policy, Step},
     },
     vocabulary::{
@@ -229,7 +229,7 @@ impl Timeout {
 
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
-        self.0.observers.tell(PolicyKind::Timeout, &self.0.name, what);
+        self.0.observers.tell(PolicyKind::Timeout, || &self.0.name, what);
     }
 
     /// Tells what happens in calls, where somebody wants it.
@@ -237,11 +237,13 @@ impl Timeout {
     fn tell_call(&self, kind: EventKind, what: impl FnOnce() -> What) {
         self.0
             .observers
-            .tell_if_wanted(kind, PolicyKind::Timeout, &self.0.name, what);
+            .tell_if_wanted(kind, PolicyKind::Timeout, || &self.0.name, what);
     }
 }
 
 impl PerKey for Timeout {
+    type Beside = Box<KeyTag>;
+
     fn for_key(&self, key: &str) -> Self {
         let shared = &self.0;
         Self(Arc::new(Shared {
@@ -267,7 +269,9 @@ impl PerKey for Timeout {
     }
 
     fn tell_observers(&self, what: What) {
-        self.0.observers.tell(PolicyKind::Timeout, &self.0.name, || what);
+        self.0
+            .observers
+            .tell(PolicyKind::Timeout, || &self.0.name, || what);
     }
 }
 

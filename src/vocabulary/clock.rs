@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use crate::vocabulary::coarse;
+
 /// A point in time on a [`Clock`], in nanoseconds since an origin that means nothing.
 ///
 /// Only differences between timestamps of one clock mean something.
@@ -132,6 +134,19 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::Tokio => tokio_now(),
+            Source::Manual(now) => Timestamp(now.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The time, for who asks whether `point` has come: exact from shortly before it on, and before that cheaper, where
+    /// the system has that. Then it is some milliseconds late, and surely before `point`.
+    #[inline]
+    pub(crate) fn now_towards(&self, point: Timestamp) -> Timestamp {
+        match &self.0 {
+            Source::Tokio => match coarse::before(point) {
+                Some(coarse) => coarse,
+                None => tokio_now(),
+            },
             Source::Manual(now) => Timestamp(now.load(Ordering::Relaxed)),
         }
     }
@@ -289,6 +304,7 @@ pub(crate) fn time_of_day() -> std::time::SystemTime {
     std::time::SystemTime::now()
 }
 
+#[inline(never)]
 fn tokio_now() -> Timestamp {
     since_origin(tokio::time::Instant::now())
 }

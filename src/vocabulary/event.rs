@@ -3,11 +3,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, PoisonError, RwLock, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
+
+use arc_swap::ArcSwapOption;
 
 use crate::vocabulary::{
     command::{By, Command, OverrideEnd},
@@ -333,12 +335,17 @@ impl<F: Fn(&Event) + Send + Sync + 'static> Observer for F {
 }
 
 /// The observers of one handle. With none for a kind of events, such an event costs a load and a branch.
+///
+/// It stands in each of what may be a million handles: no lock is kept here, and nothing where nobody observes.
 #[derive(Default)]
 pub(crate) struct Observers {
     /// The kinds that any of them wants, as bits.
     kinds: AtomicU32,
-    list: RwLock<Arc<[Watcher]>>,
+    list: ArcSwapOption<Vec<Watcher>>,
 }
+
+/// Held while a list of observers is exchanged for another, so that none is lost. One for all handles: it is seldom done.
+static CHANGES: Mutex<()> = Mutex::new(());
 
 #[derive(Clone)]
 struct Watcher {
@@ -350,15 +357,15 @@ impl Observers {
     /// Whether there is none.
     #[cfg(all(feature = "watch", feature = "tracing"))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.list().is_empty()
+        self.list.load().is_none()
     }
 
     /// The same observers for another handle.
     pub(crate) fn copied(&self) -> Self {
-        let list = self.list();
+        let list = self.list.load_full();
         Self {
-            kinds: AtomicU32::new(kinds_of(&list).bits()),
-            list: RwLock::new(list),
+            kinds: AtomicU32::new(kinds_of(watchers(list.as_ref())).bits()),
+            list: ArcSwapOption::new(list),
         }
     }
 
@@ -372,7 +379,9 @@ impl Observers {
 
     /// Adds it unless it is there.
     pub(crate) fn add_once(&self, observer: Arc<dyn Observer>) {
-        if !self.list().iter().any(|known| known.is(Arc::as_ptr(&observer))) {
+        let list = self.list.load_full();
+        let mut known = watchers(list.as_ref()).iter();
+        if !known.any(|known| known.is(Arc::as_ptr(&observer))) {
             self.add(observer);
         }
     }
@@ -385,40 +394,41 @@ impl Observers {
         });
     }
 
-    fn change(&self, change: impl FnOnce(&[Watcher]) -> Arc<[Watcher]>) {
+    fn change(&self, change: impl FnOnce(&[Watcher]) -> Vec<Watcher>) {
         let old = {
-            let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
-            let new = change(&list);
+            let _changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = change(watchers(self.list.load_full().as_ref()));
             self.kinds.store(kinds_of(&new).bits(), Ordering::Release);
-            std::mem::replace(&mut *list, new)
+            self.list.swap((!new.is_empty()).then(|| Arc::new(new)))
         };
         // An observer that goes with the old list runs code of its own then: not under the lock.
         drop(old);
     }
 
-    fn list(&self) -> Arc<[Watcher]> {
-        Arc::clone(&self.list.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Tells the observers what `what` builds, when there are any.
     #[inline(always)]
-    pub(crate) fn tell(&self, policy: PolicyKind, name: &Arc<str>, what: impl FnOnce() -> What) {
+    pub(crate) fn tell<'a>(
+        &self,
+        policy: PolicyKind,
+        name: impl FnOnce() -> &'a Arc<str>,
+        what: impl FnOnce() -> What,
+    ) {
         if self.kinds.load(Ordering::Acquire) != 0 {
-            self.tell_all(policy, name, what());
+            self.tell_all(policy, name(), what());
         }
     }
 
     /// The same for what happens in calls: it is not built unless somebody wants that kind.
     #[inline(always)]
-    pub(crate) fn tell_if_wanted(
+    pub(crate) fn tell_if_wanted<'a>(
         &self,
         kind: EventKind,
         policy: PolicyKind,
-        name: &Arc<str>,
+        name: impl FnOnce() -> &'a Arc<str>,
         what: impl FnOnce() -> What,
     ) {
         if self.kinds.load(Ordering::Acquire) & kind.bit() != 0 {
-            self.tell_all(policy, name, what());
+            self.tell_all(policy, name(), what());
         }
     }
 
@@ -431,7 +441,7 @@ impl Observers {
             what,
         };
         // The list is cloned out: an observer may add another, and no lock is held while it runs.
-        for watcher in &*self.list() {
+        for watcher in watchers(self.list.load_full().as_ref()) {
             if watcher.kinds.contains(kind) {
                 watcher.observer.on_event(&event);
             }
@@ -446,6 +456,10 @@ impl Watcher {
     }
 }
 
+fn watchers(list: Option<&Arc<Vec<Watcher>>>) -> &[Watcher] {
+    list.map_or(&[], |list| list)
+}
+
 /// What any of them wants.
 fn kinds_of(list: &[Watcher]) -> EventKinds {
     list.iter()
@@ -455,7 +469,7 @@ fn kinds_of(list: &[Watcher]) -> EventKinds {
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observers")
-            .field("count", &self.list().len())
-            .finish()
+            .field("count", &watchers(self.list.load_full().as_ref()).len())
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! Floor 0: the words that everything above is written in. Nothing here knows a policy or a service.
 
 pub(crate) mod clock;
+pub(crate) mod coarse;
 pub(crate) mod command;
 pub(crate) mod error;
 pub(crate) mod event;
@@ -14,6 +15,7 @@ pub(crate) mod outcome;
 pub(crate) mod predicate;
 pub(crate) mod random;
 pub(crate) mod rate;
+pub(crate) mod reason;
 pub(crate) mod rejected;
 #[cfg(feature = "schema")]
 pub(crate) mod schema;

@@ -1,276 +1,209 @@
 //! A call that a policy refused or cut off, and why.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{cell::Cell, fmt, sync::Arc, time::Duration};
 
-use crate::vocabulary::{clock::nanos, rate::Rate};
+use crate::vocabulary::clock::nanos;
+pub use crate::vocabulary::reason::{OpenCause, Reason, RejectedKind};
 
 /// A call that a policy of this crate did not let through, or gave up.
 ///
 /// One small opaque type for every policy, so that errors do not nest however the policies are ordered. It
 /// says which kind of policy and which one by name, why, when a retry makes sense, and whether the call may
 /// have reached the service.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rejected {
+pub struct Rejected(
+    /// A pointer, because a rejection is moved from hand to hand on its way to the caller. `None` only while it is dropped.
+    Option<Box<Facts>>,
+);
+
+#[derive(Clone)]
+struct Facts {
     policy: Arc<str>,
     reason: Reason,
-    /// Nanoseconds; `u64::MAX` where nobody knows.
+    /// What the reason was made of; zero where that is not known.
+    stamp: u64,
+    /// Nanoseconds, or [`Rejected::NO_RETRY_AFTER`].
     retry_after: u64,
     attempts: u16,
 }
 
-/// What kind of rejection it is: what a caller branches on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RejectedKind {
-    /// A circuit breaker that is open, forced open, or half-open with all its probes under way.
-    CircuitOpen,
-    /// A bulkhead with no free slot, at once or after waiting in its queue.
-    BulkheadFull,
-    /// A timeout that ended the call. The only kind that may have reached the service.
-    TimedOut,
-    /// `call` without a `poll_ready` that answered ready: the caller broke Tower's contract.
-    NotReady,
-}
-
-/// Why a call was rejected.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The circuit breaker is open, for this cause.
-    Open(OpenCause),
-    /// The circuit breaker is forced open by a command, until another command.
-    ForcedOpen,
-    /// The circuit breaker was open when the service was to be polled ready. It admits calls by now, but this one's
-    /// service is not ready.
-    WasOpen,
-    /// The circuit breaker is half-open and all its probes are under way or used.
-    ProbesTaken {
-        /// How many probes it admits.
-        probes: u32,
-    },
-    /// The bulkhead has no free slot and does not let calls wait.
-    Full {
-        /// Concurrent calls that it admits.
-        limit: u32,
-    },
-    /// The bulkhead has no free slot and its queue is full too.
-    QueueFull {
-        /// Concurrent calls that it admits.
-        limit: u32,
-        /// Calls that may wait.
-        queue: u32,
-    },
-    /// The call waited in the bulkhead's queue, and no slot came free in time.
-    WaitedTooLong {
-        /// Concurrent calls that it admits.
-        limit: u32,
-        /// How long the call waited.
-        waited: Duration,
-    },
-    /// The call was not done within the limit, and was dropped.
-    TimedOut {
-        /// The limit.
-        limit: Duration,
-    },
-    /// The response's body stood still for longer than the limit between two of its frames, and was dropped.
-    BodyIdle {
-        /// The limit.
-        limit: Duration,
-    },
-    /// The service was called without having been polled ready.
-    NotPolledReady,
-}
-
-/// Why a circuit breaker opened.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum OpenCause {
-    /// The failure rate reached its threshold.
-    FailureRate {
-        /// The rate that was seen.
-        rate: Rate,
-        /// Of how many calls.
-        calls: u64,
-    },
-    /// The rate of slow calls reached its threshold.
-    SlowCallRate {
-        /// The rate that was seen.
-        rate: Rate,
-        /// Of how many calls.
-        calls: u64,
-    },
-    /// So many calls failed in a row.
-    ConsecutiveFailures {
-        /// How many.
-        failures: u32,
-    },
-    /// The stay in half-open reached its limit.
-    HalfOpenOverstayed,
-    /// A command, or the initial state.
-    Command,
-}
-
-impl RejectedKind {
-    /// Its word, as in JSON.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::CircuitOpen => "circuit_open",
-            Self::BulkheadFull => "bulkhead_full",
-            Self::TimedOut => "timed_out",
-            Self::NotReady => "not_ready",
-        }
-    }
-}
-
-impl OpenCause {
-    /// Its word, as in JSON.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::FailureRate { .. } => "failure_rate",
-            Self::SlowCallRate { .. } => "slow_call_rate",
-            Self::ConsecutiveFailures { .. } => "consecutive_failures",
-            Self::HalfOpenOverstayed => "half_open_overstayed",
-            Self::Command => "command",
-        }
-    }
-}
-
-impl fmt::Display for OpenCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::FailureRate { rate, calls } => write!(f, "failure rate {rate} of {calls} calls"),
-            Self::SlowCallRate { rate, calls } => write!(f, "slow call rate {rate} of {calls} calls"),
-            Self::ConsecutiveFailures { failures } => write!(f, "{failures} failures in a row"),
-            Self::HalfOpenOverstayed => f.write_str("half-open for too long without a verdict"),
-            Self::Command => f.write_str("opened by command"),
-        }
-    }
-}
-
-impl Reason {
-    /// The kind of rejection that this is a reason for.
-    pub const fn kind(&self) -> RejectedKind {
-        match self {
-            Self::Open(_) | Self::ForcedOpen | Self::WasOpen | Self::ProbesTaken { .. } => {
-                RejectedKind::CircuitOpen
-            }
-            Self::Full { .. } | Self::QueueFull { .. } | Self::WaitedTooLong { .. } => {
-                RejectedKind::BulkheadFull
-            }
-            Self::TimedOut { .. } | Self::BodyIdle { .. } => RejectedKind::TimedOut,
-            Self::NotPolledReady => RejectedKind::NotReady,
-        }
-    }
-}
-
-impl Reason {
-    /// Its word, as in JSON.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Open(_) => "open",
-            Self::ForcedOpen => "forced_open",
-            Self::WasOpen => "was_open",
-            Self::ProbesTaken { .. } => "probes_taken",
-            Self::Full { .. } => "full",
-            Self::QueueFull { .. } => "queue_full",
-            Self::WaitedTooLong { .. } => "waited_too_long",
-            Self::TimedOut { .. } => "timed_out",
-            Self::BodyIdle { .. } => "body_idle",
-            Self::NotPolledReady => "not_polled_ready",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(cause) => write!(f, "{cause}"),
-            Self::ForcedOpen => f.write_str("forced open by command"),
-            Self::WasOpen => f.write_str("it was open a moment ago"),
-            Self::ProbesTaken { probes } => write!(f, "half-open with all {probes} probes taken"),
-            Self::Full { limit } => write!(f, "all {limit} slots in use"),
-            Self::QueueFull { limit, queue } => {
-                write!(f, "all {limit} slots in use and {queue} calls waiting")
-            }
-            Self::WaitedTooLong { limit, waited } => {
-                write!(f, "all {limit} slots in use, waited {waited:?}")
-            }
-            Self::TimedOut { limit } => write!(f, "not done within {limit:?}"),
-            Self::BodyIdle { limit } => write!(f, "no frame of the body for {limit:?}"),
-            Self::NotPolledReady => f.write_str("called without having been polled ready"),
-        }
-    }
-}
-
 impl Rejected {
+    /// Nobody knows when another try makes sense.
+    pub(crate) const NO_RETRY_AFTER: u64 = u64::MAX;
+
     /// A rejection by the policy called `policy`.
     pub fn new(policy: impl Into<Arc<str>>, reason: Reason) -> Self {
-        Self {
+        Self::of(Facts {
             policy: policy.into(),
             reason,
-            retry_after: u64::MAX,
+            stamp: 0,
+            retry_after: Self::NO_RETRY_AFTER,
             attempts: 0,
+        })
+    }
+
+    /// A rejection by the policy of that name, for a reason that is always the same for one stamp (which is not zero). It
+    /// costs next to nothing where the last rejection that this thread has dropped was the same.
+    #[inline]
+    pub(crate) fn stamped(
+        policy: &Arc<str>,
+        stamp: u64,
+        retry_after: u64,
+        reason: impl FnOnce() -> Reason,
+    ) -> Self {
+        if let Some(mut spare) = spare() {
+            if spare.stamp == stamp && Arc::ptr_eq(&spare.policy, policy) {
+                spare.retry_after = retry_after;
+                spare.attempts = 0;
+                return Self(Some(spare));
+            }
+            keep(spare);
         }
+        Self::of(Facts {
+            policy: Arc::clone(policy),
+            reason: reason(),
+            stamp,
+            retry_after,
+            attempts: 0,
+        })
+    }
+
+    fn of(facts: Facts) -> Self {
+        Self(Some(match spare() {
+            Some(mut spare) => {
+                *spare = facts;
+                spare
+            }
+            None => Box::new(facts),
+        }))
     }
 
     /// Says when another try makes sense.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
-        self.retry_after = retry_after.map_or(u64::MAX, nanos);
+        if let Some(facts) = &mut self.0 {
+            facts.retry_after = retry_after.map_or(Self::NO_RETRY_AFTER, nanos);
+        }
         self
     }
 
     /// What kind of rejection it is.
     pub const fn kind(&self) -> RejectedKind {
-        self.reason.kind()
+        self.reason().kind()
     }
 
     /// The name of the policy that rejected the call.
     pub fn policy(&self) -> &str {
-        &self.policy
+        match &self.0 {
+            Some(facts) => &facts.policy,
+            None => "",
+        }
     }
 
     /// Why.
     pub const fn reason(&self) -> &Reason {
-        &self.reason
+        match &self.0 {
+            Some(facts) => &facts.reason,
+            None => &Reason::NotPolledReady,
+        }
     }
 
     /// How long to wait before another try makes sense, where the policy knows: an open circuit breaker
-    /// tells what is left of its wait.
+    /// tells what is left of its wait. That may be some milliseconds too long, and is never too short. Where
+    /// `poll_ready` found that the call is to be refused, it is what was left then.
     pub const fn retry_after(&self) -> Option<Duration> {
-        match self.retry_after {
-            u64::MAX => None,
-            nanos => Some(Duration::from_nanos(nanos)),
+        match &self.0 {
+            Some(facts) if facts.retry_after != Self::NO_RETRY_AFTER => {
+                Some(Duration::from_nanos(facts.retry_after))
+            }
+            _ => None,
         }
     }
 
     /// How long the call waited in a bulkhead's queue, if it did.
     pub const fn waited(&self) -> Option<Duration> {
-        match self.reason {
-            Reason::WaitedTooLong { waited, .. } => Some(waited),
+        match self.reason() {
+            Reason::WaitedTooLong { waited, .. } => Some(*waited),
             _ => None,
         }
     }
 
     /// Whether the call may have reached the service: so for a timeout, never for a refusal.
     pub const fn may_have_reached_service(&self) -> bool {
-        matches!(self.reason.kind(), RejectedKind::TimedOut)
+        matches!(self.kind(), RejectedKind::TimedOut)
     }
 
     /// Attempts that the outermost retry had made when it gave this rejection to its caller, the first
     /// counted; zero when no retry saw it.
     pub const fn attempts(&self) -> u32 {
-        self.attempts as u32
+        match &self.0 {
+            Some(facts) => facts.attempts as u32,
+            None => 0,
+        }
     }
 
     pub(crate) fn note_attempts(&mut self, attempts: u32) {
-        self.attempts = u16::try_from(attempts).unwrap_or(u16::MAX);
+        if let Some(facts) = &mut self.0 {
+            facts.attempts = u16::try_from(attempts).unwrap_or(u16::MAX);
+        }
+    }
+}
+
+thread_local! {
+    /// What the last rejection was made of that this thread has dropped, for the next one: whoever refuses calls does so
+    /// because there is too much to do already, and should not allocate.
+    static SPARE: Cell<Option<Box<Facts>>> = const { Cell::new(None) };
+}
+
+#[inline]
+fn spare() -> Option<Box<Facts>> {
+    SPARE.try_with(Cell::take).ok().flatten()
+}
+
+#[inline]
+fn keep(facts: Box<Facts>) {
+    // The one that was spare before goes, or this one where the thread is about to end.
+    let _ = SPARE.try_with(|spare| spare.replace(Some(facts)));
+}
+
+impl Drop for Rejected {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(facts) = self.0.take() {
+            keep(facts);
+        }
+    }
+}
+
+impl PartialEq for Rejected {
+    fn eq(&self, other: &Self) -> bool {
+        let facts = |of: &Self| (*of.reason(), of.retry_after(), of.attempts());
+        self.policy() == other.policy() && facts(self) == facts(other)
+    }
+}
+
+impl Clone for Rejected {
+    fn clone(&self) -> Self {
+        match &self.0 {
+            Some(facts) => Self::of(Facts::clone(facts)),
+            None => Self(None),
+        }
+    }
+}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected")
+            .field("policy", &self.policy())
+            .field("reason", self.reason())
+            .field("retry_after", &self.retry_after())
+            .field("attempts", &self.attempts())
+            .finish()
     }
 }
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (policy, reason) = (&*self.policy, &self.reason);
+        let (policy, reason) = (self.policy(), self.reason());
         match self.kind() {
             RejectedKind::CircuitOpen => write!(f, "circuit breaker `{policy}` refused the call: {reason}")?,
             RejectedKind::BulkheadFull => write!(f, "bulkhead `{policy}` is full: {reason}")?,
@@ -300,6 +233,56 @@ impl std::error::Error for Rejected {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocabulary::rate::Rate;
+
+    const FULL: Reason = Reason::Full { limit: 5 };
+
+    #[test]
+    fn a_rejection_says_nothing_of_the_one_that_the_thread_dropped_before() {
+        let (db, cache) = (Arc::from("db"), Arc::from("cache"));
+        let stamped = |policy, stamp, reason| Rejected::stamped(policy, stamp, 7, || reason);
+        let mut noted = stamped(&db, 1, Reason::ForcedOpen);
+        noted.note_attempts(3);
+        assert_eq!(noted.attempts(), 3);
+        drop(noted);
+        for (policy, stamp, reason) in [
+            (&db, 1, Reason::ForcedOpen),
+            (&db, 2, FULL),
+            (&cache, 2, FULL),
+            (&cache, 1, Reason::ForcedOpen),
+        ] {
+            let rejected = stamped(policy, stamp, reason);
+            assert_eq!((rejected.policy(), rejected.reason()), (&**policy, &reason));
+            assert_eq!(rejected.retry_after(), Some(Duration::from_nanos(7)));
+            assert_eq!(rejected.attempts(), 0);
+            assert_eq!(rejected, rejected.clone());
+        }
+        drop(stamped(&db, 1, Reason::ForcedOpen));
+        let other = Rejected::new("other", FULL);
+        assert_eq!((other.policy(), other.reason()), ("other", &FULL));
+        assert_eq!((other.retry_after(), other.attempts()), (None, 0));
+    }
+
+    #[test]
+    fn a_rejection_that_is_like_the_one_before_counts_no_reference_and_asks_for_no_reason() {
+        let policy: Arc<str> = Arc::from("db");
+        drop(Rejected::stamped(&policy, 1, 7, || FULL));
+        let references = Arc::strong_count(&policy);
+        let again = Rejected::stamped(&policy, 1, 8, || unreachable!("it is known"));
+        assert_eq!((again.reason(), Arc::strong_count(&policy)), (&FULL, references));
+        let besides = Rejected::stamped(&policy, 1, 8, || FULL);
+        assert_eq!(again, besides);
+    }
+
+    #[test]
+    fn a_rejection_lives_on_where_its_thread_does_not() {
+        let made = std::thread::spawn(|| Rejected::new("db", FULL)).join().unwrap();
+        assert_eq!((made.policy(), made.reason()), ("db", &FULL));
+        let policy: Arc<str> = Arc::from("db");
+        let given = Rejected::stamped(&policy, 1, 7, || FULL);
+        std::thread::spawn(move || drop(given)).join().unwrap();
+        assert_eq!(Arc::strong_count(&policy), 1, "what a thread kept goes with it");
+    }
 
     #[test]
     fn a_rejection_says_who_why_and_when() {
@@ -329,6 +312,6 @@ mod tests {
 
     #[test]
     fn a_rejection_stays_small() {
-        assert!(size_of::<Rejected>() <= 64, "{}", size_of::<Rejected>());
+        assert_eq!(size_of::<Rejected>(), size_of::<usize>());
     }
 }

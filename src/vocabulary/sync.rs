@@ -14,6 +14,48 @@ pub(crate) use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+/// A value that is made when it is first needed, and takes a pointer until then.
+#[cfg(not(buttress_loom))]
+#[derive(Debug)]
+pub(crate) struct Late<T>(std::sync::OnceLock<Box<T>>);
+
+#[cfg(not(buttress_loom))]
+impl<T: Default> Late<T> {
+    pub(crate) const fn new() -> Self {
+        Self(std::sync::OnceLock::new())
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.get().map(|value| &**value)
+    }
+
+    #[inline]
+    pub(crate) fn get_or_make(&self) -> &T {
+        self.0.get_or_init(Box::default)
+    }
+}
+
+/// Under loom, which has no `OnceLock`, it is there from the beginning: what the models look at is what is inside.
+#[cfg(buttress_loom)]
+#[derive(Debug)]
+pub(crate) struct Late<T>(Box<T>);
+
+#[cfg(buttress_loom)]
+impl<T: Default> Late<T> {
+    pub(crate) fn new() -> Self {
+        Self(Box::default())
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        Some(&self.0)
+    }
+
+    pub(crate) fn get_or_make(&self) -> &T {
+        &self.0
+    }
+}
+
 /// Locks, and goes on with the state of a thread that panicked while it held the lock.
 ///
 /// Every critical section of this crate leaves its state whole at each point where it could panic (it calls

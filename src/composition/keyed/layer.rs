@@ -84,7 +84,7 @@ impl<F> fmt::Debug for KeyBy<F> {
 ///
 /// `K` says where the key comes from ([`KeyOf`]); for the other parameters see [`GuardLayer`](crate::GuardLayer).
 #[derive(Clone)]
-pub struct KeyedLayer<P, K, X = Plain, R = Once, A = NoAnswer> {
+pub struct KeyedLayer<P: PerKey, K, X = Plain, R = Once, A = NoAnswer> {
     keyed: Keyed<P>,
     key: K,
     rules: Option<Arc<Rules>>,
@@ -124,7 +124,7 @@ impl<F, R, A> KeyedLayer<Stages, KeyBy<F>, Plain, R, A> {
     }
 }
 
-impl<P, K> KeyedLayer<P, K> {
+impl<P: PerKey, K> KeyedLayer<P, K> {
     /// Guards by the policy of the key that `key` finds. Each request is sent once and none waits in a queue.
     pub const fn by(keyed: Keyed<P>, key: K) -> Self {
         Self::of(keyed, key, Plain, Once, NoAnswer)
@@ -160,7 +160,7 @@ impl<K, X, R, A> KeyedLayer<CircuitBreaker, K, X, R, A> {
     }
 }
 
-impl<P, K, X, R, A> KeyedLayer<P, K, X, R, A> {
+impl<P: PerKey, K, X, R, A> KeyedLayer<P, K, X, R, A> {
     pub(crate) const fn of(keyed: Keyed<P>, key: K, exchange: X, replay: R, answer: A) -> Self {
         Self {
             keyed,
@@ -200,6 +200,7 @@ impl<P, K, X, R, A> KeyedLayer<P, K, X, R, A> {
 
 impl<S, P, K, X, R, A> Layer<S> for KeyedLayer<P, K, X, R, A>
 where
+    P: PerKey,
     K: Clone,
     X: Clone,
     R: Renew<S> + Clone,
@@ -232,7 +233,7 @@ impl<P: PerKey, K, X, R, A> fmt::Debug for KeyedLayer<P, K, X, R, A> {
 }
 
 /// A service whose calls are guarded by the policy of their key; see [`KeyedLayer`].
-pub struct KeyedService<S, P, K, X = Plain, R: Renew<S> = Once, A = NoAnswer> {
+pub struct KeyedService<S, P: PerKey, K, X = Plain, R: Renew<S> = Once, A = NoAnswer> {
     inner: S,
     guarding: Arc<Guarding<S, Keyed<P>, X, R, A>>,
     key: K,
@@ -240,7 +241,7 @@ pub struct KeyedService<S, P, K, X = Plain, R: Renew<S> = Once, A = NoAnswer> {
     ready: bool,
 }
 
-impl<S, P, K, X, R: Renew<S>, A> KeyedService<S, P, K, X, R, A> {
+impl<S, P: PerKey, K, X, R: Renew<S>, A> KeyedService<S, P, K, X, R, A> {
     /// The service inside.
     pub const fn get_ref(&self) -> &S {
         &self.inner
@@ -264,7 +265,7 @@ impl<S, P, K, X, R: Renew<S>, A> KeyedService<S, P, K, X, R, A> {
     where
         S: Service<R::Sent>,
         S::Error: HoldsRejected,
-        P: PerKey + Timed,
+        P: Timed,
         K: KeyOf<Req>,
         R: Replay<Req>,
         X: Exchange<Req, S::Response, S::Error>,
@@ -275,7 +276,7 @@ impl<S, P, K, X, R: Renew<S>, A> KeyedService<S, P, K, X, R, A> {
     }
 }
 
-impl<S: Clone, P, K: Clone, X, R: Renew<S>, A> Clone for KeyedService<S, P, K, X, R, A> {
+impl<S: Clone, P: PerKey, K: Clone, X, R: Renew<S>, A> Clone for KeyedService<S, P, K, X, R, A> {
     fn clone(&self) -> Self {
         // The clone of a ready service is not ready.
         Self {

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `config.rs` | settings, and which are refused |
 //! | `table.rs` | the keys and their policies: lookup, bound, forgetting |
+//! | `lines.rs` | the hash table of one part |
 //! | `step.rs` | a keyed policy as a step machine around a call |
 //! | `layer.rs` | the layer, the service, and where keys come from |
 //! | `stack.rs` | a stack of its own for each key |
 
 mod config;
 mod layer;
+mod lines;
 mod stack;
 mod step;
 mod table;

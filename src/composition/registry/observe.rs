@@ -139,7 +139,7 @@ impl Registry {
     }
 
     pub(super) fn tell(&self, name: &Arc<str>, what: What) {
-        self.0.observers.tell(PolicyKind::Registry, name, || what);
+        self.0.observers.tell(PolicyKind::Registry, || name, || what);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     drivers::timer::{NoTimer, OneTimer, Timed},
     policies::{
         in_force::InForce,
-        per_key::{PerKey, is_only_handle, keyed_name},
+        per_key::{KeyTag, PerKey, is_only_handle, keyed_name},
         step::{Ask, Expired, Next, Policy, Refuser, Step},
     },
     vocabulary::{
@@ -163,8 +163,8 @@ impl Stages {
     /// Enters the stages inward from `frame.depth` up to the one that refuses, and refuses there, even where it
     /// would not any more.
     fn refuse_at(&self, by: Refuser, frame: &mut Frame, ask: &impl Ask) -> Step {
-        match self.descend_to(usize::from(by.0), frame, ask) {
-            Step::Call => self.0.stages[usize::from(by.0)].policy.refuse(ask),
+        match self.descend_to(usize::from(by.place), frame, ask) {
+            Step::Call => self.0.stages[usize::from(by.place)].policy.refuse(ask),
             step => step,
         }
     }
@@ -174,7 +174,7 @@ impl Stages {
     fn first_refuser(&self, from: usize, may_wait: bool) -> Option<Refuser> {
         let mut stages = self.0.refusing.within(from..self.0.stages.len());
         let at = stages.find(|at| self.0.stages[*at].policy.would_refuse(may_wait))?;
-        u8::try_from(at).ok().map(Refuser)
+        u8::try_from(at).ok().map(Refuser::at)
     }
 
     /// Abandons the stages that a deadline cut off.
@@ -414,6 +414,8 @@ impl Policy for Stages {
 }
 
 impl PerKey for Stages {
+    type Beside = Box<KeyTag>;
+
     fn for_key(&self, key: &str) -> Self {
         let stages = self.0.stages.iter().map(|stage| Stage {
             policy: stage.policy.for_key(key),

@@ -21,7 +21,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub use self::{config::BulkheadConfig, pass::BulkheadPass};
 use self::{config::check_limit, meter::BulkheadMeter, slots::Slots};
 use crate::{
-    policies::per_key::{PerKey, is_only_handle, keyed_name},
+    policies::per_key::{KeyTag, PerKey, is_only_handle, keyed_name},
     vocabulary::{
         clock::{Clock, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
@@ -254,7 +254,7 @@ impl Bulkhead {
 
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
-        self.0.observers.tell(PolicyKind::Bulkhead, &self.0.name, what);
+        self.0.observers.tell(PolicyKind::Bulkhead, || &self.0.name, what);
     }
 
     /// Tells what happens in calls, where somebody wants it.
@@ -262,11 +262,13 @@ impl Bulkhead {
     fn tell_call(&self, kind: EventKind, what: impl FnOnce() -> What) {
         self.0
             .observers
-            .tell_if_wanted(kind, PolicyKind::Bulkhead, &self.0.name, what);
+            .tell_if_wanted(kind, PolicyKind::Bulkhead, || &self.0.name, what);
     }
 }
 
 impl PerKey for Bulkhead {
+    type Beside = Box<KeyTag>;
+
     fn for_key(&self, key: &str) -> Self {
         let shared = &self.0;
         Self(Arc::new(Shared {
@@ -295,7 +297,9 @@ impl PerKey for Bulkhead {
     }
 
     fn tell_observers(&self, what: What) {
-        self.0.observers.tell(PolicyKind::Bulkhead, &self.0.name, || what);
+        self.0
+            .observers
+            .tell(PolicyKind::Bulkhead, || &self.0.name, || what);
     }
 }
 

@@ -395,13 +395,14 @@ impl CircuitBreakerConfig {
 
     /// The same, where somebody else sees to the names of predicates.
     pub(crate) fn build_named(self, name: &str) -> Result<CircuitBreaker, ConfigError> {
-        let settings = self.settings(name)?;
+        let settings = self.settings(|| name)?;
         Ok(CircuitBreaker::new(name, settings, self.clock))
     }
 
-    pub(super) fn settings(&self, name: &str) -> Result<Settings, ConfigError> {
+    /// The name is asked for where a setting is refused.
+    pub(super) fn settings<'a>(&self, name: impl FnOnce() -> &'a str) -> Result<Settings, ConfigError> {
         self.check()
-            .map_err(|error| error.of(PolicyKind::CircuitBreaker, name))
+            .map_err(|error| error.of(PolicyKind::CircuitBreaker, name()))
     }
 
     pub(crate) fn check_values(&self) -> Result<(), ConfigError> {

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use super::{
     CircuitBreakerSnapshot, WindowConfig,
     config::Settings,
-    gate::Gate,
     machine::{Machine, View},
     window::Window,
 };
@@ -103,10 +102,10 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn of(machine: &Machine, gate: &Gate) -> Self {
+    pub(super) fn of(machine: &Machine) -> Self {
         Self {
             settings: Arc::clone(machine.settings()),
-            window: machine.window_now(gate),
+            window: machine.window().clone(),
             consecutive: machine.consecutive(),
             probes_under_way: machine.probes_under_way(),
         }

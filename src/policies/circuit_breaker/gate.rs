@@ -1,12 +1,15 @@
 //! What a call may know of the breaker without its lock.
 
-use super::window::{Tag, Tally};
+use super::{
+    rare::Rare,
+    window::{Tag, Tally},
+};
 use crate::vocabulary::{
     clock::Timestamp,
     rate::Rate,
     rejected::OpenCause,
     state::State,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Late, Ordering},
 };
 
 /// The atomics that mirror the locked machine. Only who holds the machine's lock writes them (except for the
@@ -15,20 +18,13 @@ use crate::vocabulary::{
 pub(super) struct Gate {
     /// A [`Glance`].
     word: AtomicU64,
-    /// When the wait of the last opening ends, in nanoseconds.
-    until: AtomicU64,
-    /// Why it last opened, packed by [`pack_cause`].
-    cause: AtomicU64,
     /// From how many nanoseconds a call is slow; `u64::MAX` where nothing is.
     slow_after: AtomicU64,
     /// From how many nanoseconds of pending a dropped call is a failure.
     dropped_after: AtomicU64,
     /// The end of the newest bucket of a time window, in nanoseconds.
     bucket_end: AtomicU64,
-    /// Refusals since it was built.
-    refused: AtomicU64,
-    /// Of these, the ones before the window of the state began.
-    refused_before: AtomicU64,
+    rare: Late<Rare>,
     /// Plain successes of the newest bucket of a time window.
     pub(super) tally: Tally,
 }
@@ -40,27 +36,34 @@ pub(super) struct Glance(u64);
 const STATE_MASK: u64 = 0b111;
 /// A plain success needs no judgement now: it cannot open the breaker.
 const STEADY: u64 = 1 << 3;
-/// The window is a time window, so that success is still to be counted in the tally.
+/// Such a success changes what the window holds, so that it is to be counted in the tally.
 const TALLIED: u64 = 1 << 4;
 /// Calls are timed: slow ones are looked at, or calls are counted by how long they take.
 const TIMED: u64 = 1 << 5;
+/// The tally counts for a bucket of a time window, which may be over.
+const BUCKETED: u64 = 1 << 6;
 const TAG_SHIFT: u32 = 8;
 const GENERATION_SHIFT: u32 = 32;
 
 impl Glance {
-    pub(super) fn new(state: State, generation: u32, tag: Tag, steady: bool, tallied: bool) -> Self {
-        Self(
-            u64::from(generation) << GENERATION_SHIFT
-                | u64::from(tag.bits()) << TAG_SHIFT
-                | if steady { STEADY } else { 0 }
-                | if tallied { TALLIED } else { 0 }
-                | encode(state),
-        )
+    pub(super) fn new(state: State, generation: u32, tag: Tag) -> Self {
+        Self(u64::from(generation) << GENERATION_SHIFT | u64::from(tag.bits()) << TAG_SHIFT | encode(state))
     }
 
-    /// The same where calls are timed, or are not.
-    pub(super) fn with_timed(self, timed: bool) -> Self {
-        Self(self.0 & !TIMED | if timed { TIMED } else { 0 })
+    pub(super) const fn steady(self) -> Self {
+        Self(self.0 | STEADY)
+    }
+
+    pub(super) const fn tallied(self) -> Self {
+        Self(self.0 | TALLIED)
+    }
+
+    pub(super) const fn timed(self) -> Self {
+        Self(self.0 | TIMED)
+    }
+
+    pub(super) const fn bucketed(self) -> Self {
+        Self(self.0 | BUCKETED)
     }
 
     #[allow(clippy::cast_possible_truncation)]
@@ -95,6 +98,11 @@ impl Glance {
         self.0 & TIMED != 0
     }
 
+    #[inline]
+    pub(super) const fn is_bucketed(self) -> bool {
+        self.0 & BUCKETED != 0
+    }
+
     #[allow(clippy::cast_possible_truncation)]
     #[inline]
     pub(super) const fn tag(self) -> Tag {
@@ -127,14 +135,11 @@ const fn decode(bits: u64) -> State {
 impl Gate {
     pub(super) fn new() -> Self {
         Self {
-            word: AtomicU64::new(Glance::new(State::Closed, 0, Tag::of_epoch(0), false, false).0),
-            until: AtomicU64::new(u64::MAX),
-            cause: AtomicU64::new(0),
+            word: AtomicU64::new(Glance::new(State::Closed, 0, Tag::of_epoch(0)).0),
             slow_after: AtomicU64::new(u64::MAX),
             dropped_after: AtomicU64::new(u64::MAX),
             bucket_end: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            refused_before: AtomicU64::new(0),
+            rare: Late::new(),
             tally: Tally::new(),
         }
     }
@@ -156,16 +161,23 @@ impl Gate {
         end: Timestamp,
     ) {
         if let Some((until, cause)) = opening {
-            self.until.store(until.as_nanos(), Ordering::Relaxed);
-            self.cause.store(pack_cause(cause), Ordering::Relaxed);
+            let rare = self.rare();
+            change(&rare.until, until.as_nanos(), Ordering::Relaxed);
+            change(&rare.cause, pack_cause(cause), Ordering::Relaxed);
         }
-        self.bucket_end.store(end.as_nanos(), Ordering::Relaxed);
-        self.word.store(glance.0, Ordering::Release);
+        change(&self.bucket_end, end.as_nanos(), Ordering::Relaxed);
+        change(&self.word, glance.0, Ordering::Release);
+    }
+
+    /// What is made when it is first needed, made now where there is none.
+    pub(super) fn rare(&self) -> &Rare {
+        self.rare.get_or_make()
     }
 
     #[inline]
     pub(super) fn until(&self) -> Timestamp {
-        Timestamp::from_nanos(self.until.load(Ordering::Relaxed))
+        let until = self.rare.get().map(|rare| rare.until.load(Ordering::Relaxed));
+        until.map_or(Timestamp::MAX, Timestamp::from_nanos)
     }
 
     #[inline]
@@ -174,7 +186,13 @@ impl Gate {
     }
 
     pub(super) fn cause(&self) -> OpenCause {
-        unpack_cause(self.cause.load(Ordering::Relaxed))
+        self.packed_cause().unpack()
+    }
+
+    #[inline]
+    pub(super) fn packed_cause(&self) -> PackedCause {
+        let rare = self.rare.get();
+        PackedCause(rare.map_or(0, |rare| rare.cause.load(Ordering::Relaxed)))
     }
 
     #[inline]
@@ -192,28 +210,58 @@ impl Gate {
     }
 
     pub(super) fn count_refusal(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.rare().refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn forget_refusals(&self) {
-        self.refused_before.store(self.refused(), Ordering::Relaxed);
+        if let Some(rare) = self.rare.get() {
+            let refused = rare.refused.load(Ordering::Relaxed);
+            rare.refused_before.store(refused, Ordering::Relaxed);
+        }
     }
 
     /// Refusals since it was built.
     pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        let rare = self.rare.get();
+        rare.map_or(0, |rare| rare.refused.load(Ordering::Relaxed))
     }
 
     /// Refusals since the window of the state began.
     pub(super) fn not_permitted(&self) -> u64 {
-        // In this order: what was refused before is never more than what is read after it.
-        let before = self.refused_before.load(Ordering::Relaxed);
-        self.refused().saturating_sub(before)
+        self.rare.get().map_or(0, |rare| {
+            // In this order: what was refused before is never more than what is read after it.
+            let before = rare.refused_before.load(Ordering::Relaxed);
+            rare.refused.load(Ordering::Relaxed).saturating_sub(before)
+        })
+    }
+}
+
+/// Stores what is not there yet: every call reads these, and a line that is not written stays with whoever reads it. Only
+/// under the lock.
+fn change(place: &AtomicU64, value: u64, order: Ordering) {
+    if place.load(Ordering::Relaxed) != value {
+        place.store(value, order);
     }
 }
 
 const RATE_SHIFT: u32 = 32;
 const KIND_SHIFT: u32 = 60;
+
+/// Why it opened, as one word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PackedCause(u64);
+
+impl PackedCause {
+    /// A number other than zero that is the same for the same cause.
+    #[inline]
+    pub(super) const fn stamp(self) -> u64 {
+        self.0 | 1 << 63
+    }
+
+    pub(super) fn unpack(self) -> OpenCause {
+        unpack_cause(self.0)
+    }
+}
 
 /// A cause in one word: kind in 4 bits, millionths of the rate in 28, count in 32.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -249,6 +297,7 @@ fn unpack_cause(word: u64) -> OpenCause {
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
+    use crate::CircuitBreakerConfig;
 
     #[test]
     fn a_glance_gives_back_what_it_was_made_of() {
@@ -260,13 +309,45 @@ mod tests {
             State::Disabled,
             State::MetricsOnly,
         ] {
-            let glance = Glance::new(state, 0xDEAD_BEEF, Tag::of_epoch(0xFF_FFFE), true, false);
-            assert!(!glance.is_timed());
-            let glance = glance.with_timed(true);
+            let glance = Glance::new(state, 0xDEAD_BEEF, Tag::of_epoch(0xFF_FFFE));
+            let flags = |glance: Glance| {
+                [
+                    glance.is_steady(),
+                    glance.is_tallied(),
+                    glance.is_timed(),
+                    glance.is_bucketed(),
+                ]
+            };
+            assert_eq!(flags(glance), [false; 4]);
+            assert_eq!(flags(glance.steady()), [true, false, false, false]);
+            assert_eq!(flags(glance.tallied()), [false, true, false, false]);
+            assert_eq!(flags(glance.timed()), [false, false, true, false]);
+            assert_eq!(flags(glance.bucketed()), [false, false, false, true]);
+            let glance = glance.steady().tallied().timed().bucketed();
+            assert_eq!(flags(glance), [true; 4]);
             assert_eq!(glance.state(), state);
             assert_eq!(glance.generation(), 0xDEAD_BEEF);
             assert_eq!(glance.tag(), Tag::of_epoch(0xFF_FFFE));
-            assert!(glance.is_steady() && !glance.is_tallied() && glance.is_timed());
+        }
+    }
+
+    #[test]
+    fn once_a_window_is_full_of_successes_again_they_write_nothing() {
+        for consecutive in [None, Some(5)] {
+            let mut config = CircuitBreakerConfig::new().count_window(50).minimum_calls(10);
+            if let Some(failures) = consecutive {
+                config = config.consecutive_failures(failures);
+            }
+            let breaker = config.build("gate").unwrap();
+            let succeed = |times| (0..times).for_each(|_| breaker.try_acquire().unwrap().success());
+            let writes = || breaker.0.gate.glance().is_tallied();
+            assert!(writes());
+            succeed(51);
+            assert!(!writes());
+            breaker.try_acquire().unwrap().failure();
+            assert!(writes());
+            succeed(102);
+            assert!(breaker.0.gate.glance().is_steady() && !writes());
         }
     }
 
@@ -285,7 +366,9 @@ mod tests {
             OpenCause::HalfOpenOverstayed,
             OpenCause::Command,
         ] {
-            assert_eq!(unpack_cause(pack_cause(Some(cause))), cause);
+            let packed = PackedCause(pack_cause(Some(cause)));
+            assert_eq!(packed.unpack(), cause);
+            assert!(packed.stamp() != 0 && packed.stamp() < u64::MAX);
         }
     }
 }

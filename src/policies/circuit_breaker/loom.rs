@@ -241,6 +241,160 @@ fn a_late_result_changes_nothing_once_a_failure_opened_it() {
     }
 }
 
+/// Both kinds of window, with room for ten calls or more.
+fn both(minimum: u32, rate: f64) -> [CircuitBreakerConfig; 2] {
+    [count_window(10, minimum, rate), time_window(10, minimum, rate)]
+}
+
+#[test]
+fn a_success_beside_a_failure_comes_before_it_or_after_it() {
+    model(|| {
+        let rig = Rig::new(count_window(3, 3, 1.0));
+        rig.succeed(1);
+        let other = beside(&rig, |rig| rig.succeed(1));
+        rig.permit().failure();
+        other.join().unwrap();
+        assert_eq!(rig.counts(), (3, 1));
+        rig.succeed(2);
+        // It was the second of the first three, or the third.
+        let (calls, failed) = rig.counts();
+        assert_eq!(calls, 3);
+        assert!(failed <= 1, "{failed}");
+        rig.succeed(1);
+        assert_eq!(rig.counts(), (3, 0));
+    });
+}
+
+#[test]
+fn a_success_beside_the_failure_that_may_open_it_counts_for_that_judgement_or_not_at_all() {
+    for config in both(2, 0.5) {
+        model(move || {
+            let rig = Rig::new(config.clone());
+            rig.succeed(1);
+            let (success, failing) = (rig.permit(), rig.permit());
+            let other = beside(&rig, |_| success.success());
+            failing.failure();
+            other.join().unwrap();
+            // One of two is enough to open it, one of three is not.
+            match rig.breaker.state() {
+                State::Open => assert_eq!(rig.counts(), (2, 1)),
+                _ => assert_eq!(rig.counts(), (3, 1)),
+            }
+            assert_eq!(rig.recorded(), rig.counts().0);
+        });
+    }
+}
+
+#[test]
+fn a_success_that_makes_the_minimum_beside_a_failure_is_judged() {
+    for config in both(3, 0.3) {
+        model(move || {
+            let rig = Rig::new(config.clone());
+            rig.succeed(1);
+            let other = beside(&rig, |rig| rig.succeed(1));
+            rig.permit().failure();
+            other.join().unwrap();
+            // Whichever of the two came last made three calls with a failure among them.
+            assert_eq!(rig.breaker.state(), State::Open);
+            assert_eq!(rig.counts(), (3, 1));
+        });
+    }
+}
+
+#[test]
+fn a_success_beside_failures_in_a_row_ends_the_row_or_is_outside_of_it() {
+    for config in both(10, 1.0) {
+        model(move || {
+            let rig = Rig::new(config.clone().consecutive_failures(2));
+            rig.succeed(1);
+            let permits: [Permit; 3] = std::array::from_fn(|_| rig.permit());
+            let [success, first, second] = permits;
+            let other = beside(&rig, |_| success.success());
+            first.failure();
+            second.failure();
+            other.join().unwrap();
+            assert_eq!(rig.recorded(), rig.counts().0);
+            if rig.breaker.state() == State::Closed {
+                assert_eq!(rig.counts(), (4, 2));
+                rig.permit().failure();
+            }
+            let cause = rig.breaker.snapshot().cause;
+            assert_eq!(cause, Some(OpenCause::ConsecutiveFailures { failures: 2 }));
+        });
+    }
+}
+
+#[test]
+fn successes_that_fill_the_window_beside_a_failure_lose_neither() {
+    model(|| {
+        let rig = Rig::new(count_window(2, 2, 1.0));
+        rig.permit().failure();
+        rig.succeed(1);
+        let other = beside(&rig, |rig| rig.succeed(2));
+        rig.permit().failure();
+        other.join().unwrap();
+        // At most two successes came after the failure.
+        let (calls, failed) = rig.counts();
+        assert_eq!(calls, 2);
+        assert!(failed <= 1, "{failed}");
+        rig.succeed(2);
+        assert_eq!(rig.counts(), (2, 0));
+        assert_eq!(rig.breaker.state(), State::Closed);
+    });
+}
+
+#[test]
+fn a_success_beside_a_snapshot_is_neither_lost_nor_counted_twice() {
+    for config in both(10, 1.0) {
+        model(move || {
+            let rig = Rig::new(config.clone());
+            rig.succeed(1);
+            let other = beside(&rig, |rig| rig.succeed(2));
+            let (during, _) = rig.counts();
+            assert!((1..=3).contains(&during), "{during}");
+            other.join().unwrap();
+            assert_eq!(rig.counts(), (3, 0));
+        });
+    }
+}
+
+#[test]
+fn a_success_beside_other_thresholds_is_judged_by_the_old_ones_or_by_the_new() {
+    for (before, after) in both(2, 1.0).into_iter().zip(both(2, 0.2)) {
+        model(move || {
+            let rig = Rig::new(before.clone());
+            rig.succeed(1);
+            rig.permit().failure();
+            rig.succeed(1);
+            let other = beside(&rig, |rig| rig.succeed(1));
+            rig.breaker.reconfigure(&after).unwrap();
+            other.join().unwrap();
+            assert_eq!(rig.counts(), (4, 1));
+            if rig.breaker.state() == State::Closed {
+                // Its success came first: the next record is judged by the new ones.
+                rig.succeed(1);
+                assert_eq!(rig.counts(), (5, 1));
+            }
+            assert_eq!(rig.breaker.state(), State::Open);
+        });
+    }
+}
+
+#[test]
+fn a_success_beside_another_size_of_the_window_is_counted_once_or_emptied() {
+    model(|| {
+        let rig = Rig::new(count_window(3, 3, 1.0));
+        rig.succeed(1);
+        let other = beside(&rig, |rig| rig.succeed(1));
+        rig.breaker.reconfigure(&count_window(4, 4, 1.0)).unwrap();
+        other.join().unwrap();
+        let (calls, _) = rig.counts();
+        assert!(calls <= 1, "{calls}");
+        rig.succeed(1);
+        assert_eq!(rig.counts(), (calls + 1, 0));
+    });
+}
+
 // --- the time window ----------------------------------------------------------------------------------------
 
 #[test]
@@ -377,23 +531,38 @@ impl Book {
             return epoch;
         }
         let mut locked = lock(&self.locked);
-        if !self.tally.begin(Tag::of_epoch(locked.epoch)) {
+        let tag = Tag::of_epoch(locked.epoch);
+        if !self.tally.add(tag) && !self.tally.begin(tag) {
             locked.besides += 1;
         }
         locked.epoch
+    }
+
+    /// Takes what is counted while others go on, as most failures do.
+    fn take(&self) {
+        let mut locked = lock(&self.locked);
+        locked.besides += self.tally.take(Tag::of_epoch(locked.epoch));
+    }
+
+    /// Looks at what is counted while nobody counts, as a failure does that may open the breaker.
+    fn look(&self) {
+        let mut locked = lock(&self.locked);
+        let counted = self.tally.close();
+        locked.besides += counted.successes;
+        self.tally.reopen(Tag::of_epoch(locked.epoch), counted);
     }
 
     /// Ends the epoch, and tells what was counted in it.
     fn end(&self) -> u64 {
         let mut locked = lock(&self.locked);
         locked.epoch += 1;
-        std::mem::take(&mut locked.besides) + self.tally.drain()
+        std::mem::take(&mut locked.besides) + self.tally.close().successes
     }
 }
 
-#[test]
-fn each_success_counts_once_and_for_one_epoch() {
-    model(|| {
+/// So many other threads count one success each beside `look` and the end of the epoch.
+fn count_beside(look: impl Fn(&Book) + Send + Sync + 'static, threads: usize) {
+    model(move || {
         let book = Arc::new(Book {
             tally: Tally::new(),
             locked: Mutex::default(),
@@ -404,10 +573,13 @@ fn each_success_counts_once_and_for_one_epoch() {
             counted[epoch as usize].fetch_add(1, SeqCst);
         };
         count(&book, &counted);
-        let others: [_; 2] = std::array::from_fn(|_| {
-            let (book, counted) = (Arc::clone(&book), Arc::clone(&counted));
-            thread::spawn(move || count(&book, &counted))
-        });
+        let others: Vec<_> = (0..threads)
+            .map(|_| {
+                let (book, counted) = (Arc::clone(&book), Arc::clone(&counted));
+                thread::spawn(move || count(&book, &counted))
+            })
+            .collect();
+        look(&book);
         let first = book.end();
         for other in others {
             other.join().unwrap();
@@ -415,8 +587,19 @@ fn each_success_counts_once_and_for_one_epoch() {
         let second = book.end();
         let counted = [0, 1].map(|epoch| u64::from(counted[epoch].load(SeqCst)));
         assert_eq!([first, second], counted);
-        assert_eq!(first + second, 3);
+        assert_eq!(first + second, 1 + threads as u64);
     });
+}
+
+#[test]
+fn each_success_counts_once_and_for_one_epoch() {
+    count_beside(|_| (), 2);
+}
+
+#[test]
+fn each_success_counts_once_beside_who_looks_at_the_counts() {
+    count_beside(Book::take, 1);
+    count_beside(Book::look, 1);
 }
 
 // --- half-open ------------------------------------------------------------------------------------------------
@@ -644,7 +827,7 @@ fn readiness_that_is_asked_at_the_end_of_the_wait_is_not_refused_while_probes_ar
     model(|| {
         let rig = at_the_end_of_the_wait(2);
         let other = beside(&rig, |rig| std::mem::forget(rig.breaker.try_acquire()));
-        assert!(!rig.breaker.would_refuse_now());
+        assert_eq!(rig.breaker.would_refuse_now(), None);
         other.join().unwrap();
     });
 }

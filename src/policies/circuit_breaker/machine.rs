@@ -27,7 +27,8 @@ pub(super) struct Machine {
     epoch: u32,
     /// The calls of this state. Open keeps the window of the state that it came from.
     window: Window,
-    probes: Probes,
+    /// Those of half-open.
+    probes: Option<Box<Probes>>,
     /// Failures in a row, in this state.
     consecutive: u32,
     /// Openings since the breaker was last closed, disabled or metrics only.
@@ -35,7 +36,7 @@ pub(super) struct Machine {
     since: Timestamp,
     /// When open ends its wait, or half-open its longest stay.
     until: Timestamp,
-    cause: Option<OpenCause>,
+    cause: Option<Box<OpenCause>>,
     /// Judged within the newest bucket, with enough calls: a plain success cannot reach a threshold.
     judged: bool,
     /// Whether calls are counted by how long they take.
@@ -95,7 +96,7 @@ impl Machine {
             generation: 0,
             epoch: 0,
             window: Window::None,
-            probes: Probes::new(0),
+            probes: None,
             consecutive: 0,
             openings: 0,
             since: now,
@@ -151,7 +152,7 @@ impl Machine {
             State::Closed | State::Disabled | State::MetricsOnly => false,
             State::Open => now.get() <= self.until,
             State::ForcedOpen => true,
-            State::HalfOpen => !self.probes.any_left(),
+            State::HalfOpen => !self.probes.as_ref().is_some_and(|probes| probes.any_left()),
         }
     }
 
@@ -165,13 +166,18 @@ impl Machine {
         }
         self.settings = settings;
         self.settings.show(gate);
-        if reshaped {
-            gate.tally.drain();
-            self.next_epoch();
-            self.window = self.fresh_window(now);
-        }
         // Other thresholds may hold from the next record on: nothing counts as judged before.
         self.judged = false;
+        let counted = gate.tally.close();
+        if reshaped {
+            self.next_epoch();
+            self.window = self.fresh_window(gate, now);
+        } else {
+            self.window.add_plain_successes(counted.successes);
+            if self.is_steady() {
+                gate.tally.reopen(self.tag(), counted);
+            }
+        }
         self.publish(gate);
         reshaped
     }
@@ -191,7 +197,7 @@ impl Machine {
             }),
             State::Open => Err(Reason::Open(gate.cause())),
             State::ForcedOpen => Err(Reason::ForcedOpen),
-            State::HalfOpen => match self.probes.admit(now.get()) {
+            State::HalfOpen => match self.probes.as_mut().and_then(|probes| probes.admit(now.get())) {
                 Some(probe) => Ok(Admitted {
                     generation: self.generation,
                     probe,
@@ -243,8 +249,9 @@ impl Machine {
     }
 
     fn give_up_probes(&mut self, now: Timestamp) {
-        if let Some(earliest) = now.as_nanos().checked_sub(self.settings.max_probe_age) {
-            self.probes.give_up(Timestamp::from_nanos(earliest));
+        let earliest = now.as_nanos().checked_sub(self.settings.max_probe_age);
+        if let (Some(probes), Some(earliest)) = (&mut self.probes, earliest) {
+            probes.give_up(Timestamp::from_nanos(earliest));
         }
     }
 
@@ -266,7 +273,9 @@ impl Machine {
             return false;
         }
         if verdict == Verdict::Ignored {
-            self.probes.give_back(admitted.probe);
+            if let Some(probes) = &mut self.probes {
+                probes.give_back(admitted.probe);
+            }
             return true;
         }
         let record = Record {
@@ -275,24 +284,18 @@ impl Machine {
         };
         match self.state {
             State::Closed | State::MetricsOnly => {
-                self.record_in_window(record, gate, now);
-                if self.state == State::Closed {
-                    self.consecutive = if record.failed {
-                        self.consecutive.saturating_add(1)
-                    } else {
-                        0
-                    };
-                    let judgement = self.judge(self.totals(gate), self.minimum());
-                    if let Some(cause) = judgement {
-                        self.change(State::Open, Some(cause), gate, now, changes);
-                    } else {
-                        self.judged = self.totals(gate).calls >= self.minimum();
-                    }
+                self.rotate(gate, now);
+                if !(record.is_plain_success() && self.count_in_tally(gate)) {
+                    self.record_in_window(record, gate, now, changes);
                 }
             }
             State::HalfOpen => {
                 // A probe that was given up has no say any more.
-                if !self.probes.finish(admitted.probe) {
+                let mut probes = self.probes.as_mut();
+                if !probes
+                    .as_mut()
+                    .is_some_and(|probes| probes.finish(admitted.probe))
+                {
                     return false;
                 }
                 self.window.record(record);
@@ -325,33 +328,31 @@ impl Machine {
 
     pub(super) fn view(&mut self, gate: &Gate, now: &mut Now<'_>) -> View {
         self.rotate(gate, now);
+        self.take_successes(gate);
         self.publish(gate);
         View {
             state: self.state,
             generation: self.generation,
-            totals: self.totals(gate),
+            totals: self.window.totals(),
             minimum: self.minimum(),
             since: self.since,
             until: (self.until != Timestamp::MAX).then_some(self.until),
-            cause: self.cause,
+            cause: self.cause(),
             openings: self.openings,
         }
     }
 
-    /// The window as it is now, with what the tally counts.
-    pub(super) fn window_now(&self, gate: &Gate) -> Window {
-        let mut window = self.window.clone();
-        if let (Window::Time(window), State::Closed | State::MetricsOnly) = (&mut window, self.state) {
-            window.add_plain_successes(gate.tally.sum());
-        }
-        window
+    /// The window, as the last view of it was.
+    pub(super) const fn window(&self) -> &Window {
+        &self.window
     }
 
     pub(super) fn probes_under_way(&self) -> usize {
-        match self.state {
-            State::HalfOpen => self.probes.under_way(),
-            _ => 0,
-        }
+        self.probes.as_ref().map_or(0, |probes| probes.under_way())
+    }
+
+    fn cause(&self) -> Option<OpenCause> {
+        self.cause.as_deref().copied()
     }
 
     pub(super) const fn consecutive(&self) -> u32 {
@@ -377,21 +378,19 @@ impl Machine {
         changes.push(Transition {
             from,
             to,
-            cause: self.cause,
+            cause: self.cause(),
         });
     }
 
     fn enter(&mut self, to: State, cause: Option<OpenCause>, gate: &Gate, now: Timestamp) {
-        let counted = gate.tally.drain();
-        if let Window::Time(window) = &mut self.window {
-            window.add_plain_successes(counted);
-        }
+        self.window.add_plain_successes(gate.tally.close().successes);
         self.generation = self.generation.wrapping_add(1);
         self.next_epoch();
         self.state = to;
         self.since = now;
         self.until = Timestamp::MAX;
         self.cause = None;
+        self.probes = None;
         self.consecutive = 0;
         self.judged = false;
         if to != State::Open {
@@ -400,7 +399,7 @@ impl Machine {
         match to {
             State::Closed | State::MetricsOnly => {
                 self.openings = 0;
-                self.window = self.fresh_window(now);
+                self.window = self.fresh_window(gate, now);
             }
             State::Disabled => {
                 self.openings = 0;
@@ -408,7 +407,7 @@ impl Machine {
             }
             State::Open => {
                 self.openings = self.openings.saturating_add(1);
-                self.cause = cause;
+                self.cause = cause.map(Box::new);
                 self.until = now.after(self.settings.open_wait(self.openings));
             }
             State::ForcedOpen => {
@@ -416,7 +415,7 @@ impl Machine {
                 self.window = Window::None;
             }
             State::HalfOpen => {
-                self.probes = Probes::new(self.settings.probes);
+                self.probes = Some(Box::new(Probes::new(self.settings.probes)));
                 self.window = Window::Count(CountWindow::new(self.settings.probes));
                 if let Some(stay) = self.settings.max_stay {
                     self.until = now.after(stay);
@@ -425,22 +424,72 @@ impl Machine {
         }
     }
 
-    fn fresh_window(&self, now: Timestamp) -> Window {
+    fn fresh_window(&self, gate: &Gate, now: Timestamp) -> Window {
         match self.settings.window {
-            WindowShape::Calls(size) => Window::Count(CountWindow::new(size)),
-            WindowShape::Time { buckets, width } => Window::Time(TimeWindow::new(buckets, width, now)),
+            WindowShape::Calls(size) => {
+                // So many successes fill the window. Whoever finds that takes them in, and from then on successes write
+                // nothing.
+                gate.tally.set_limit(size.into());
+                Window::Count(CountWindow::new(size))
+            }
+            WindowShape::Time { buckets, width } => {
+                gate.tally.set_limit(u64::MAX);
+                Window::Time(TimeWindow::new(buckets, width, now))
+            }
         }
     }
 
-    fn record_in_window(&mut self, record: Record, gate: &Gate, now: &mut Now<'_>) {
-        self.rotate(gate, now);
-        if let Window::Time(_) = self.window {
-            // The first plain success of this thread in this bucket opens its cell of the tally.
-            if record.is_plain_success() && gate.tally.begin(self.tag()) {
-                return;
+    /// Counts a plain success where others count theirs without the lock, if that is allowed now. The first one of this
+    /// thread opens its cell of the tally.
+    fn count_in_tally(&self, gate: &Gate) -> bool {
+        let tag = self.tag();
+        self.is_steady() && self.is_tallied() && (gate.tally.add(tag) || gate.tally.begin(tag))
+    }
+
+    /// Records a call and judges the window.
+    fn record_in_window(&mut self, record: Record, gate: &Gate, now: &mut Now<'_>, changes: &mut Changes) {
+        self.take_successes(gate);
+        if self.is_steady() && self.stays_steady_with(record) {
+            // Successes go on meanwhile: those that were taken came before this call, and the others come after it.
+            self.window.record(record);
+            self.judged = true;
+            return;
+        }
+        // Nobody counts in the tally meanwhile: each success there comes before this call or after the judgement.
+        let counted = gate.tally.close();
+        self.window.add_plain_successes(counted.successes);
+        self.window.record(record);
+        if self.state == State::Closed {
+            self.consecutive = if record.failed {
+                self.consecutive.saturating_add(1)
+            } else {
+                0
+            };
+            let (totals, minimum) = (self.window.totals(), self.minimum());
+            match self.judge(totals, minimum) {
+                Some(cause) => self.change(State::Open, Some(cause), gate, now, changes),
+                None => self.judged = totals.calls >= minimum,
             }
         }
-        self.window.record(record);
+        if self.is_steady() {
+            gate.tally.reopen(self.tag(), counted);
+        }
+    }
+
+    /// Takes into the window what the tally counts.
+    fn take_successes(&mut self, gate: &Gate) {
+        let successes = gate.tally.take(self.tag());
+        self.window.add_plain_successes(successes);
+    }
+
+    /// Whether a call that is recorded now opens nothing, and plain successes go on to change nothing but counts.
+    fn stays_steady_with(&self, record: Record) -> bool {
+        if self.state == State::MetricsOnly {
+            return true;
+        }
+        let (totals, minimum) = (self.window.totals_with(record), self.minimum());
+        let begins_a_row = record.failed && self.settings.consecutive_failures.is_some();
+        !begins_a_row && totals.calls >= minimum && self.judge(totals, minimum).is_none()
     }
 
     /// Moves a time window on to now, taking in what the tally counted for the bucket that ends.
@@ -448,7 +497,7 @@ impl Machine {
         if let Window::Time(window) = &mut self.window
             && now.get() >= window.bucket_end()
         {
-            window.add_plain_successes(gate.tally.drain());
+            window.add_plain_successes(gate.tally.close().successes);
             window.advance(now.get());
             self.judged = false;
             self.next_epoch();
@@ -461,14 +510,6 @@ impl Machine {
 
     fn tag(&self) -> Tag {
         Tag::of_epoch(self.epoch)
-    }
-
-    fn totals(&self, gate: &Gate) -> Totals {
-        let mut totals = self.window.totals();
-        if let (Window::Time(_), State::Closed | State::MetricsOnly) = (&self.window, self.state) {
-            totals.calls += gate.tally.sum();
-        }
-        totals
     }
 
     /// Calls from which on rates exist. The size of a count window caps it, in half-open too, where the
@@ -520,38 +561,53 @@ impl Machine {
             })
     }
 
-    /// Whether a plain success would change nothing but, in a time window, the tally.
+    /// Whether a plain success would change nothing but the counts of the window.
+    ///
+    /// It raises no rate. So it can open the breaker only where the calls before it were too few to be judged, and then
+    /// only with failures or slow calls among them; or, in a time window, where older calls have left since.
     fn is_steady(&self) -> bool {
-        let counts_in_a_row = self.consecutive > 0
-            && self.settings.consecutive_failures.is_some()
-            && self.state == State::Closed;
-        match (&self.window, self.state) {
+        match self.state {
             // Disabled records nothing, and metrics only judges nothing.
-            (_, State::Disabled) | (Window::Time(_), State::MetricsOnly) => true,
-            (Window::Count(window), State::Closed | State::MetricsOnly) => {
-                window.is_full_of_plain_successes() && !counts_in_a_row
-            }
-            (Window::Time(window), State::Closed) => {
-                let spotless = window.totals().failed == 0 && window.totals().slow == 0;
+            State::Disabled | State::MetricsOnly => true,
+            State::Closed => {
+                let totals = self.window.totals();
+                let spotless = totals.failed == 0 && totals.slow == 0;
+                let counts_in_a_row = self.consecutive > 0 && self.settings.consecutive_failures.is_some();
                 (spotless || self.judged) && !counts_in_a_row
             }
-            _ => false,
+            State::Open | State::HalfOpen | State::ForcedOpen => false,
         }
     }
 
+    /// Whether plain successes change the counts of the window, so that the tally is to count them.
+    fn is_tallied(&self) -> bool {
+        matches!(self.state, State::Closed | State::MetricsOnly)
+            && match &self.window {
+                Window::None => false,
+                Window::Count(window) => !window.is_full_of_plain_successes(),
+                Window::Time(_) => true,
+            }
+    }
+
     fn publish(&mut self, gate: &Gate) {
-        let tallied = matches!(
-            (&self.window, self.state),
-            (Window::Time(_), State::Closed | State::MetricsOnly)
-        );
-        let timed = self.counts || gate.slow_after() != u64::MAX;
-        let glance =
-            Glance::new(self.state, self.generation, self.tag(), self.is_steady(), tallied).with_timed(timed);
+        let mut glance = Glance::new(self.state, self.generation, self.tag());
+        if self.is_steady() {
+            glance = glance.steady();
+        }
+        if self.is_tallied() {
+            glance = glance.tallied();
+        }
+        if self.counts || gate.slow_after() != u64::MAX {
+            glance = glance.timed();
+        }
         let end = match &self.window {
-            Window::Time(window) if tallied => window.bucket_end(),
+            Window::Time(window) if self.is_tallied() => {
+                glance = glance.bucketed();
+                window.bucket_end()
+            }
             _ => Timestamp::MAX,
         };
-        let opening = (self.state == State::Open).then_some((self.until, self.cause));
+        let opening = (self.state == State::Open).then_some((self.until, self.cause()));
         gate.publish(glance, opening, end);
     }
 }

@@ -8,6 +8,8 @@
 //! | `meter.rs` | what it counts for whoever exports it |
 //! | `probes.rs` | the permits of half-open |
 //! | `gate.rs` | what a call knows without the lock |
+//! | `rare.rs` | what most breakers do without |
+//! | `refusing.rs` | calls that it does not let through |
 //! | `untold.rs` | transitions on their way to the observers |
 //! | `permit.rs`, `snapshot.rs`, `detail.rs` | what a handle hands out |
 //! | `shape.rs` | how settings stand in a file, where that differs |
@@ -23,6 +25,8 @@ pub(crate) mod meter;
 mod pass;
 mod permit;
 mod probes;
+mod rare;
+mod refusing;
 #[cfg(feature = "serde")]
 mod shape;
 mod snapshot;
@@ -42,7 +46,6 @@ use self::{
     gate::{Gate, Glance},
     machine::{Admitted, Changes, Machine, Transition},
     meter::CircuitBreakerMeter,
-    untold::Untold,
 };
 pub use self::{
     config::{CircuitBreakerConfig, HalfOpenConfig, OpenConfig, SlowCallConfig, StayEnd, WindowConfig},
@@ -52,7 +55,7 @@ pub use self::{
     snapshot::CircuitBreakerSnapshot,
 };
 use crate::{
-    policies::per_key::{PerKey, is_only_handle, keyed_name},
+    policies::per_key::{KeyTag, PerKey, is_only_handle, keyed_name},
     vocabulary::{
         clock::{Clock, Now, Timestamp, nanos},
         event::{Observer, Observers, PolicyKind, What},
@@ -60,7 +63,7 @@ use crate::{
         events::{Events, Subscribe, WeakObserver},
         meter::Metered,
         outcome::{Abandoned, Verdict},
-        rejected::{Reason, Rejected},
+        rejected::Rejected,
         settings::ConfigError,
         state::State,
         sync::{Mutex, lock},
@@ -101,41 +104,68 @@ use crate::{
 #[derive(Clone)]
 pub struct CircuitBreaker(Arc<Shared>);
 
+// There may be a million of these. The first fields stand where the count of handles stands.
+#[repr(C)]
 struct Shared {
+    /// Of one that was made for a key.
+    tag: Option<KeyTag>,
     gate: Gate,
-    machine: Mutex<Machine>,
-    untold: Untold,
-    name: Arc<str>,
     clock: Clock,
     observers: Observers,
-    /// That of all keys, so that it takes one pointer of each. A call comes here only where the gate says that calls are
-    /// timed.
+    common: Arc<Common>,
+    machine: Mutex<Machine>,
+}
+
+/// What the breakers of all keys share, so that it takes one pointer of each.
+struct Common {
+    /// Without a key.
+    name: Arc<str>,
+    /// A call comes here only where the gate says that calls are timed.
     meter: Arc<Metered<CircuitBreakerMeter>>,
+}
+
+impl Shared {
+    /// The name, with the key where there is one. It is made when somebody first wants it: a key's text is kept anyway.
+    fn name(&self) -> &Arc<str> {
+        let name = &self.common.name;
+        match &self.tag {
+            None => name,
+            Some(tag) => self.gate.rare().name.get_or_init(|| keyed_name(name, tag.text())),
+        }
+    }
+
+    #[inline(always)]
+    fn meter(&self) -> Option<&CircuitBreakerMeter> {
+        self.common.meter.get()
+    }
 }
 
 impl CircuitBreaker {
     fn new(name: &str, settings: Settings, clock: Clock) -> Self {
-        let (observers, meter) = (Observers::default(), Arc::default());
-        Self::assemble(Arc::from(name), Arc::new(settings), clock, observers, meter)
+        let common = Common {
+            name: Arc::from(name),
+            meter: Arc::default(),
+        };
+        let observers = Observers::default();
+        Self::assemble(None, Arc::new(common), Arc::new(settings), clock, observers)
     }
 
     fn assemble(
-        name: Arc<str>,
+        tag: Option<KeyTag>,
+        common: Arc<Common>,
         settings: Arc<Settings>,
         clock: Clock,
         observers: Observers,
-        meter: Arc<Metered<CircuitBreakerMeter>>,
     ) -> Self {
         let gate = Gate::new();
-        let machine = Machine::new(settings, meter.get().is_some(), &gate, clock.now());
+        let machine = Machine::new(settings, common.meter.get().is_some(), &gate, clock.now());
         let breaker = Self(Arc::new(Shared {
+            tag,
             gate,
             machine: Mutex::new(machine),
-            untold: Untold::new(),
-            name,
             clock,
             observers,
-            meter,
+            common,
         }));
         breaker.schedule_tick();
         breaker
@@ -152,7 +182,7 @@ impl CircuitBreaker {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.name()
     }
 
     /// The state that it is in. An open breaker whose wait is over answers open until a call asks for
@@ -177,7 +207,7 @@ impl CircuitBreaker {
         let mut now = Now::of(&self.0.clock);
         let (view, seen) = self.step(&mut now, |machine, gate, now, changes| {
             machine.make_due_changes(gate, now, changes, machine.wakes_at().is_some());
-            (machine.view(gate, now), Seen::of(machine, gate))
+            (machine.view(gate, now), Seen::of(machine))
         });
         let snapshot = CircuitBreakerSnapshot::new(&view, &self.0.gate, now.get());
         CircuitBreakerDetail::new(snapshot, &view, &seen, cells)
@@ -225,18 +255,6 @@ impl CircuitBreaker {
     /// Calls refused since it was built, without its lock.
     pub(crate) fn rejected(&self) -> u64 {
         self.0.gate.refused()
-    }
-
-    /// Why it refuses calls now, if it does.
-    pub(crate) fn refuses_because(&self) -> Option<Reason> {
-        match self.state() {
-            State::ForcedOpen => Some(Reason::ForcedOpen),
-            State::Open => Some(Reason::Open(self.0.gate.cause())),
-            State::HalfOpen => Some(Reason::ProbesTaken {
-                probes: lock(&self.0.machine).probes(),
-            }),
-            State::Closed | State::Disabled | State::MetricsOnly => None,
-        }
     }
 
     /// Refuses all calls until another command.
@@ -290,7 +308,7 @@ impl CircuitBreaker {
     ///
     /// A setting out of its range; the breaker then goes on as it was.
     pub fn reconfigure(&self, config: &CircuitBreakerConfig) -> Result<(), ConfigError> {
-        let settings = Arc::new(config.settings(&self.0.name)?);
+        let settings = Arc::new(config.settings(|| self.0.name())?);
         let emptied = self.step(&mut Now::of(&self.0.clock), |machine, gate, now, _| {
             machine.reconfigure(settings, gate, now.get())
         });
@@ -333,61 +351,10 @@ impl CircuitBreaker {
         self.admit_in(glance)
     }
 
-    #[inline(never)]
-    fn admit_in(&self, glance: Glance) -> Result<Admitted, Rejected> {
-        let gate = &self.0.gate;
-        let mut now = Now::of(&self.0.clock);
-        let reason = match glance.state() {
-            State::Open if now.get() <= gate.until() => Reason::Open(gate.cause()),
-            State::ForcedOpen => Reason::ForcedOpen,
-            _ => match self.step(&mut now, Machine::admit) {
-                Ok(admitted) => return Ok(admitted),
-                Err(reason) => reason,
-            },
-        };
-        Err(self.rejection(reason, &mut now))
-    }
-
-    fn rejection(&self, reason: Reason, now: &mut Now<'_>) -> Rejected {
-        self.0.gate.count_refusal();
-        if let Some(meter) = self.0.meter.get() {
-            meter.count_refusal(&reason);
-        }
-        let retry_after = match reason {
-            // At the end of the wait itself it still refuses.
-            Reason::Open(_) => Some(self.0.gate.until().since(now.get()) + Duration::from_nanos(1)),
-            _ => None,
-        };
-        let rejected = Rejected::new(Arc::clone(&self.0.name), reason).with_retry_after(retry_after);
-        self.tell_call(EventKind::Rejected, || What::Rejected(rejected.clone()));
-        rejected
-    }
-
-    /// The rejection of a call for which the service was not polled ready, because it would have been refused.
-    fn refuse_unready(&self) -> Rejected {
-        let reason = self.refuses_because().unwrap_or(Reason::WasOpen);
-        self.rejection(reason, &mut Now::of(&self.0.clock))
-    }
-
-    #[inline]
-    fn would_refuse_now(&self) -> bool {
-        let glance = self.0.gate.glance();
-        !glance.admits() && self.would_refuse_in(glance)
-    }
-
-    fn would_refuse_in(&self, glance: Glance) -> bool {
-        let mut now = Now::of(&self.0.clock);
-        match glance.state() {
-            State::ForcedOpen => true,
-            State::Open => now.get() <= self.0.gate.until(),
-            _ => self.step(&mut now, Machine::would_refuse),
-        }
-    }
-
     /// Counts a call that ended. `took` is told when calls are timed.
     #[inline(always)]
     fn count(&self, verdict: Verdict, took: Option<Duration>) {
-        if let (Some(took), Some(meter)) = (took, self.0.meter.get()) {
+        if let (Some(took), Some(meter)) = (took, self.0.meter()) {
             meter.count(verdict, took);
         }
     }
@@ -401,8 +368,12 @@ impl CircuitBreaker {
             return;
         }
         let slow = duration.is_some_and(|duration| nanos(duration) > gate.slow_after());
-        let counted = verdict == Verdict::Success && !slow && self.settle_steadily(glance)
-            || self.settle_locked(admitted, verdict, slow);
+        let counted = match verdict {
+            Verdict::Success if !slow && self.settle_steadily(glance) => true,
+            // As if the call had never been; only a probe gives something back.
+            Verdict::Ignored if admitted.probe == 0 => true,
+            _ => self.settle_locked(admitted, verdict, slow),
+        };
         if counted {
             self.tell_call(EventKind::Recorded, || What::Recorded { verdict, duration });
         }
@@ -414,7 +385,13 @@ impl CircuitBreaker {
         let gate = &self.0.gate;
         glance.is_steady()
             && (!glance.is_tallied()
-                || self.0.clock.now() < gate.bucket_end() && gate.tally.add(glance.tag()))
+                || (!glance.is_bucketed() || self.is_before(gate.bucket_end()))
+                    && gate.tally.add(glance.tag()))
+    }
+
+    #[inline]
+    fn is_before(&self, point: Timestamp) -> bool {
+        self.0.clock.now_towards(point) < point
     }
 
     #[inline(never)]
@@ -460,18 +437,18 @@ impl CircuitBreaker {
             let mut machine = lock(&self.0.machine);
             let result = step(&mut machine, &self.0.gate, now, &mut changes);
             if changes.any() {
-                self.0.untold.push(&changes);
+                self.0.gate.rare().untold.push(&changes);
             }
             result
         };
         if changes.any() {
-            if let Some(meter) = self.0.meter.get() {
+            if let Some(meter) = self.0.meter() {
                 for Transition { to, .. } in changes.0.iter().flatten() {
                     meter.count_transition(*to);
                 }
             }
             self.schedule_tick();
-            self.0.untold.tell(|Transition { from, to, cause }| {
+            self.0.gate.rare().untold.tell(|Transition { from, to, cause }| {
                 self.tell(|| What::Transition { from, to, cause });
             });
         }
@@ -504,7 +481,7 @@ impl CircuitBreaker {
 
     /// Calls that it has counted, by outcome; `None` where it does not count.
     pub(crate) fn counted(&self) -> Option<[(&'static str, u64); 4]> {
-        self.0.meter.get().map(CircuitBreakerMeter::calls)
+        self.0.meter().map(CircuitBreakerMeter::calls)
     }
 
     /// Counts from now on, by `meter` or by one of its own: calls that begin from now on, and all else at once.
@@ -512,7 +489,7 @@ impl CircuitBreaker {
         &self,
         meter: Option<&Arc<CircuitBreakerMeter>>,
     ) -> Arc<CircuitBreakerMeter> {
-        let meter = self.0.meter.begin(meter);
+        let meter = self.0.common.meter.begin(meter);
         lock(&self.0.machine).begin_counting(&self.0.gate);
         meter
     }
@@ -521,7 +498,7 @@ impl CircuitBreaker {
     fn tell(&self, what: impl FnOnce() -> What) {
         self.0
             .observers
-            .tell(PolicyKind::CircuitBreaker, &self.0.name, what);
+            .tell(PolicyKind::CircuitBreaker, || self.0.name(), what);
     }
 
     /// Tells what happens in calls, where somebody wants it.
@@ -529,20 +506,35 @@ impl CircuitBreaker {
     fn tell_call(&self, kind: EventKind, what: impl FnOnce() -> What) {
         self.0
             .observers
-            .tell_if_wanted(kind, PolicyKind::CircuitBreaker, &self.0.name, what);
+            .tell_if_wanted(kind, PolicyKind::CircuitBreaker, || self.0.name(), what);
     }
 }
 
 impl PerKey for CircuitBreaker {
+    type Beside = ();
+
+    #[inline(always)]
+    fn own_tag(&self) -> Option<&KeyTag> {
+        self.0.tag.as_ref()
+    }
+
     fn for_key(&self, key: &str) -> Self {
         let shared = &self.0;
         let settings = Arc::clone(lock(&shared.machine).settings());
+        let common = match shared.tag {
+            None => Arc::clone(&shared.common),
+            // Made from one that has a key itself: `payments[KEY]` is the name that the other key comes after.
+            Some(_) => Arc::new(Common {
+                name: Arc::clone(shared.name()),
+                meter: Arc::clone(&shared.common.meter),
+            }),
+        };
         Self::assemble(
-            keyed_name(&shared.name, key),
+            Some(KeyTag::of(key)),
+            common,
             settings,
             shared.clock.clone(),
             shared.observers.copied(),
-            Arc::clone(&shared.meter),
         )
     }
 
@@ -564,14 +556,14 @@ impl PerKey for CircuitBreaker {
     fn tell_observers(&self, what: What) {
         self.0
             .observers
-            .tell(PolicyKind::CircuitBreaker, &self.0.name, || what);
+            .tell(PolicyKind::CircuitBreaker, || self.0.name(), || what);
     }
 }
 
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
-            .field("name", &self.0.name)
+            .field("name", self.0.name())
             .field("state", &self.state())
             .finish()
     }

@@ -22,7 +22,7 @@ impl Policy for CircuitBreaker {
     const REFUSES: bool = true;
 
     fn name(&self) -> &Arc<str> {
-        &self.0.name
+        self.0.name()
     }
 
     fn clock(&self) -> &Clock {
@@ -31,11 +31,11 @@ impl Policy for CircuitBreaker {
 
     #[inline]
     fn would_refuse(&self, _may_wait: bool) -> Option<Refuser> {
-        self.would_refuse_now().then_some(Refuser::default())
+        self.would_refuse_now()
     }
 
-    fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
-        Step::Refused(self.refuse_unready())
+    fn refuse(&self, by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
+        Step::Refused(self.refuse_unready(by))
     }
 
     #[inline(always)]
@@ -53,6 +53,11 @@ impl Policy for CircuitBreaker {
             }
             Err(rejected) => Step::Refused(rejected),
         }
+    }
+
+    #[inline(always)]
+    fn is_out(&self, pass: &Self::Pass) -> bool {
+        pass.watch() == Watch::Out
     }
 
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {

@@ -57,6 +57,10 @@ impl<'a> Turn<'a> {
         let next = queue.transitions.pop_front();
         queue.telling = next.is_some();
         self.over = next.is_none();
+        if self.over {
+            // Of a million breakers many may open at once, and few do so again soon.
+            queue.transitions = VecDeque::new();
+        }
         next
     }
 }

@@ -30,7 +30,7 @@ pub use self::{
 };
 use self::{config::Settings, meter::RetryMeter};
 use crate::{
-    policies::per_key::{PerKey, is_only_handle, keyed_name},
+    policies::per_key::{KeyTag, PerKey, is_only_handle, keyed_name},
     vocabulary::{
         clock::{Clock, Timestamp},
         event::{Observer, Observers, PolicyKind, What},
@@ -207,7 +207,7 @@ impl Retry {
 
     #[inline(always)]
     fn tell(&self, what: impl FnOnce() -> What) {
-        self.0.observers.tell(PolicyKind::Retry, &self.0.name, what);
+        self.0.observers.tell(PolicyKind::Retry, || &self.0.name, what);
     }
 
     /// Tells what happens in calls, where somebody wants it.
@@ -215,7 +215,7 @@ impl Retry {
     fn tell_call(&self, kind: EventKind, what: impl FnOnce() -> What) {
         self.0
             .observers
-            .tell_if_wanted(kind, PolicyKind::Retry, &self.0.name, what);
+            .tell_if_wanted(kind, PolicyKind::Retry, || &self.0.name, what);
     }
 }
 
@@ -232,6 +232,8 @@ fn newest_word(number: u16, settings: &Settings) -> u32 {
 }
 
 impl PerKey for Retry {
+    type Beside = Box<KeyTag>;
+
     /// A budget of its own is one for each key; a shared one stays shared.
     fn for_key(&self, key: &str) -> Self {
         let shared = &self.0;
@@ -267,7 +269,7 @@ impl PerKey for Retry {
     }
 
     fn tell_observers(&self, what: What) {
-        self.0.observers.tell(PolicyKind::Retry, &self.0.name, || what);
+        self.0.observers.tell(PolicyKind::Retry, || &self.0.name, || what);
     }
 }
 

@@ -66,25 +66,62 @@ impl CountWindow {
         (each, cells)
     }
 
-    pub(in super::super) fn record(&mut self, record: Record) {
+    /// Records so many plain successes, as if one after the other. Costs a step for each 64 of them, and none where the
+    /// window holds nothing else.
+    pub(in super::super) fn add_plain_successes(&mut self, calls: u64) {
+        let size = u64::from(self.size);
+        let (next, held) = (u64::from(self.next), self.totals.calls);
+        if self.totals.failed > 0 || self.totals.slow > 0 {
+            let end = next + calls.min(size);
+            self.forget(next, end.min(size));
+            self.forget(0, end.saturating_sub(size));
+        }
+        self.totals.calls = held.saturating_add(calls).min(size);
+        // The remainder of a division by the size fits wherever the size does.
+        self.next = u32::try_from((next + calls % size) % size).unwrap_or(0);
+    }
+
+    /// Makes the slots from one to before the other plain successes.
+    fn forget(&mut self, from: u64, to: u64) {
         let words = self.bits.len() / 2;
-        let (word, bit) = (self.next as usize / 64, self.next % 64);
-        let totals = &mut self.totals;
+        let mut at = from;
+        while at < to {
+            let end = (at / 64 + 1).saturating_mul(64).min(to);
+            let mask = (u64::MAX >> (64 - (end - at))) << (at % 64);
+            let word = usize::try_from(at / 64).unwrap_or(0);
+            let (failed, slow) = (self.bits[word] & mask, self.bits[words + word] & mask);
+            self.totals.failed -= u64::from(failed.count_ones());
+            self.totals.slow -= u64::from(slow.count_ones());
+            self.totals.slow_failed -= u64::from((failed & slow).count_ones());
+            self.bits[word] &= !mask;
+            self.bits[words + word] &= !mask;
+            at = end;
+        }
+    }
+
+    /// What its totals would be with one more call.
+    pub(in super::super) fn totals_with(&self, record: Record) -> Totals {
+        let mut totals = self.totals;
         if totals.calls == u64::from(self.size) {
-            let failed = self.bits[word] >> bit & 1;
-            let slow = self.bits[words + word] >> bit & 1;
+            let words = self.bits.len() / 2;
+            let (word, bit) = (self.next as usize / 64, self.next % 64);
+            let (failed, slow) = (self.bits[word] >> bit & 1, self.bits[words + word] >> bit & 1);
+            totals.calls -= 1;
             totals.failed -= failed;
             totals.slow -= slow;
             totals.slow_failed -= failed & slow;
-        } else {
-            totals.calls += 1;
         }
-        let (failed, slow) = (u64::from(record.failed), u64::from(record.slow));
-        totals.failed += failed;
-        totals.slow += slow;
-        totals.slow_failed += failed & slow;
-        self.bits[word] = self.bits[word] & !(1 << bit) | failed << bit;
-        self.bits[words + word] = self.bits[words + word] & !(1 << bit) | slow << bit;
+        totals.add(record.totals());
+        totals
+    }
+
+    pub(in super::super) fn record(&mut self, record: Record) {
+        let words = self.bits.len() / 2;
+        let (word, bit) = (self.next as usize / 64, self.next % 64);
+        self.totals = self.totals_with(record);
+        let put = |bits: &mut u64, set: bool| *bits = *bits & !(1 << bit) | u64::from(set) << bit;
+        put(&mut self.bits[word], record.failed);
+        put(&mut self.bits[words + word], record.slow);
         self.next = if self.next + 1 == self.size {
             0
         } else {
@@ -127,7 +164,29 @@ mod tests {
         }
     }
 
+    /// So many records of one kind, and whether they come one by one.
+    fn run() -> impl Strategy<Value = (Record, usize, bool)> {
+        let times = prop_oneof![4 => 1..60_usize, 1 => 60..400_usize];
+        (record(), times, any::<bool>())
+    }
+
     proptest! {
+        #[test]
+        fn plain_successes_at_once_are_what_they_are_one_by_one(size in size(), runs in vec(run(), 1..24)) {
+            let (mut window, mut slowly) = (CountWindow::new(size), CountWindow::new(size));
+            for (record, times, at_once) in runs {
+                if at_once && record.is_plain_success() {
+                    window.add_plain_successes(times as u64);
+                } else {
+                    (0..times).for_each(|_| window.record(record));
+                }
+                (0..times).for_each(|_| slowly.record(record));
+                prop_assert_eq!(window.totals(), slowly.totals());
+                prop_assert_eq!(window.cells(200), slowly.cells(200));
+                prop_assert_eq!(window.next, slowly.next);
+            }
+        }
+
         #[test]
         fn it_counts_what_a_list_of_all_records_says(size in size(), runs in vec((record(), 1..60_usize), 1..16)) {
             let mut window = CountWindow::new(size);

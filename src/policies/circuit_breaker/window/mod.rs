@@ -39,6 +39,15 @@ impl Record {
     pub(super) const fn is_plain_success(self) -> bool {
         !self.failed && !self.slow
     }
+
+    fn totals(self) -> Totals {
+        Totals {
+            calls: 1,
+            failed: self.failed.into(),
+            slow: self.slow.into(),
+            slow_failed: (self.failed && self.slow).into(),
+        }
+    }
 }
 
 /// The window of one state.
@@ -61,11 +70,33 @@ impl Window {
         }
     }
 
+    /// Records so many plain successes, as if one after the other.
+    pub(super) fn add_plain_successes(&mut self, calls: u64) {
+        match self {
+            Self::None => {}
+            Self::Count(window) => window.add_plain_successes(calls),
+            Self::Time(window) => window.add_plain_successes(calls),
+        }
+    }
+
     pub(super) fn totals(&self) -> Totals {
         match self {
             Self::None => Totals::default(),
             Self::Count(window) => window.totals(),
             Self::Time(window) => window.totals(),
+        }
+    }
+
+    /// What its totals would be with one more call.
+    pub(super) fn totals_with(&self, record: Record) -> Totals {
+        match self {
+            Self::None => Totals::default(),
+            Self::Count(window) => window.totals_with(record),
+            Self::Time(window) => {
+                let mut totals = window.totals();
+                totals.add(record.totals());
+                totals
+            }
         }
     }
 

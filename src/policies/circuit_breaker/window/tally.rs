@@ -1,25 +1,29 @@
-//! Successes of the newest bucket of a time window, counted without a lock.
+//! Plain successes of a window, counted without a lock.
 
+use crate::vocabulary::stripes::Striped;
 use crate::vocabulary::sync::{AtomicU64, Ordering};
 
 /// Counters that many cores add to without waiting for each other.
 ///
-/// Each cell holds a tag in its upper 24 bits and a count in its lower 40. A cell counts only for the tag
-/// that it carries; the owner of the window, under its lock, [drains](Tally::drain) all cells when the bucket
-/// or the state changes and takes a new tag then. An adder with an old tag is told so and takes the lock, so
-/// that no call is lost, counted twice, or counted for a later state.
+/// Each cell holds a tag in its upper 24 bits and a count in its lower 40. A cell that carries a tag is a permission: who
+/// knows the tag may count a plain success in it, because that cannot change the state. The owner of the window, under its
+/// lock, [takes](Tally::take) what they hold while that goes on being so, and [closes](Tally::close) them before it does
+/// anything after which it may not be. It takes a new tag when the bucket or the state changes. An adder that finds its cell
+/// closed, or with another tag, is told so and takes the lock: no call is lost, counted twice, or counted for a later state.
 ///
 /// It begins as one cell; when two adders collide, each thread gets a cell (and cache line) of its own.
 #[derive(Debug)]
 pub(in super::super) struct Tally {
     solo: AtomicU64,
+    /// A cell that holds as many takes no more, so that its adder goes to the lock.
+    limit: AtomicU64,
     striped: Striped,
 }
 
 const COUNT_BITS: u32 = 40;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
-/// A tag: never 0, which is what an empty cell carries.
+/// A tag: never 0, which is what a closed cell carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Tag(u32);
 
@@ -43,12 +47,27 @@ impl Tag {
     }
 }
 
+/// What the cells held when they were closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub(in super::super) struct Closed {
+    pub(in super::super) successes: u64,
+    /// Which cells were open, a bit for each.
+    open: u32,
+}
+
 impl Tally {
     pub(in super::super) fn new() -> Self {
         Self {
             solo: AtomicU64::new(0),
+            limit: AtomicU64::new(COUNT_MASK),
             striped: Striped::new(),
         }
+    }
+
+    /// Lets a cell hold at most so many successes, or as many as it can.
+    pub(in super::super) fn set_limit(&self, limit: u64) {
+        self.limit.store(limit.min(COUNT_MASK), Ordering::Relaxed);
     }
 
     /// Adds one when this thread's cell carries `tag`; false when it does not, or is full.
@@ -57,10 +76,12 @@ impl Tally {
         let mut cell = self.cell();
         loop {
             let seen = cell.load(Ordering::Relaxed);
-            if seen >> COUNT_BITS != u64::from(tag.bits()) || seen & COUNT_MASK == COUNT_MASK {
+            if seen >> COUNT_BITS != u64::from(tag.bits())
+                || seen & COUNT_MASK >= self.limit.load(Ordering::Relaxed)
+            {
                 return false;
             }
-            // Release, so that whoever drains this count also sees what this thread did before.
+            // Release, so that whoever closes the cell also sees what this thread did before.
             if cell
                 .compare_exchange(seen, seen + 1, Ordering::Release, Ordering::Relaxed)
                 .is_ok()
@@ -72,29 +93,61 @@ impl Tally {
         }
     }
 
-    /// Lets this thread's cell count for `tag`, from one call on. Only under the lock of the window, and only
-    /// when the cell does not carry `tag` yet: what it held belongs to an earlier tag and was drained.
+    /// Opens this thread's cell for `tag`, with one success in it. Only under the lock of the window. False when it is
+    /// open.
     pub(in super::super) fn begin(&self, tag: Tag) -> bool {
         let cell = self.cell();
-        if cell.load(Ordering::Relaxed) >> COUNT_BITS == u64::from(tag.bits()) {
+        let seen = cell.load(Ordering::Relaxed);
+        debug_assert!(
+            seen == 0 || seen >> COUNT_BITS == u64::from(tag.bits()),
+            "it was left open for another tag"
+        );
+        if seen != 0 {
             return false;
         }
         cell.store(tag.cell(1), Ordering::Relaxed);
         true
     }
 
-    /// Takes what was counted and leaves every cell without a tag. Only under the lock of the window.
-    pub(in super::super) fn drain(&self) -> u64 {
-        self.cells()
-            .map(|cell| cell.swap(0, Ordering::Acquire) & COUNT_MASK)
-            .sum()
+    /// Takes what the cells hold, which go on counting for `tag`. Only under the lock of the window, and with the tag that
+    /// they have been opened for.
+    pub(in super::super) fn take(&self, tag: Tag) -> u64 {
+        let mut successes = 0;
+        for cell in self.cells() {
+            if cell.load(Ordering::Relaxed) & COUNT_MASK != 0 {
+                let seen = cell.swap(tag.cell(0), Ordering::Acquire);
+                debug_assert_eq!(
+                    seen >> COUNT_BITS,
+                    u64::from(tag.bits()),
+                    "it counted for another"
+                );
+                successes += seen & COUNT_MASK;
+            }
+        }
+        successes
     }
 
-    /// What is counted now. Only under the lock of the window.
-    pub(in super::super) fn sum(&self) -> u64 {
-        self.cells()
-            .map(|cell| cell.load(Ordering::Acquire) & COUNT_MASK)
-            .sum()
+    /// Closes all cells, and tells what they held. Only under the lock of the window.
+    pub(in super::super) fn close(&self) -> Closed {
+        let mut closed = Closed::default();
+        for (place, cell) in self.cells().enumerate() {
+            // Cells are opened under the lock only: one that is closed stays so.
+            if cell.load(Ordering::Relaxed) != 0 {
+                closed.successes += cell.swap(0, Ordering::Acquire) & COUNT_MASK;
+                closed.open |= 1 << place;
+            }
+        }
+        closed
+    }
+
+    /// Opens the cells that were open before, for `tag` and with nothing in them. Only under the lock of
+    /// the window, which was held since then.
+    pub(in super::super) fn reopen(&self, tag: Tag, closed: Closed) {
+        for (place, cell) in self.cells().enumerate() {
+            if closed.open >> place & 1 == 1 {
+                cell.store(tag.cell(0), Ordering::Relaxed);
+            }
+        }
     }
 
     #[inline]
@@ -104,125 +157,6 @@ impl Tally {
 
     fn cells(&self) -> impl Iterator<Item = &AtomicU64> {
         std::iter::once(&self.solo).chain(self.striped.cells())
-    }
-}
-
-use self::stripes::Striped;
-
-#[cfg(not(buttress_loom))]
-mod stripes {
-    use std::{
-        cell::Cell,
-        sync::{
-            OnceLock,
-            atomic::{AtomicUsize, Ordering},
-        },
-    };
-
-    use crate::vocabulary::sync::AtomicU64;
-
-    /// More than the threads that record at once on most machines; two that share a cell still count right.
-    const STRIPES: usize = 16;
-
-    #[derive(Debug)]
-    pub(super) struct Striped(OnceLock<Box<[Line]>>);
-
-    /// A cell alone on its cache line (two lines, because processors fetch them in pairs).
-    #[derive(Debug, Default)]
-    #[repr(align(128))]
-    struct Line(AtomicU64);
-
-    impl Striped {
-        pub(super) const fn new() -> Self {
-            Self(OnceLock::new())
-        }
-
-        #[cold]
-        pub(super) fn open(&self) {
-            self.0
-                .get_or_init(|| (0..STRIPES).map(|_| Line::default()).collect());
-        }
-
-        #[inline]
-        pub(super) fn cell(&self) -> Option<&AtomicU64> {
-            self.0.get().map(|lines| &lines[thread_number() % STRIPES].0)
-        }
-
-        pub(super) fn cells(&self) -> impl Iterator<Item = &AtomicU64> {
-            self.0.get().into_iter().flatten().map(|line| &line.0)
-        }
-    }
-
-    /// A small number that differs between threads.
-    fn thread_number() -> usize {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
-        }
-        NUMBER.with(|number| {
-            if number.get() == usize::MAX {
-                number.set(NEXT.fetch_add(1, Ordering::Relaxed));
-            }
-            number.get()
-        })
-    }
-}
-
-/// Under loom: two stripes, and in place of the `OnceLock`, which loom lacks, a flag that orders memory as it
-/// does.
-#[cfg(buttress_loom)]
-mod stripes {
-    use std::{
-        cell::Cell,
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    };
-
-    use crate::vocabulary::sync::{AtomicU32, AtomicU64, Ordering};
-
-    #[derive(Debug)]
-    pub(super) struct Striped {
-        opened: AtomicU32,
-        lines: [AtomicU64; 2],
-        /// Loom's threads begin anew with each execution, and so do their numbers here.
-        threads: AtomicUsize,
-    }
-
-    impl Striped {
-        pub(super) fn new() -> Self {
-            Self {
-                opened: AtomicU32::new(0),
-                lines: [AtomicU64::new(0), AtomicU64::new(0)],
-                threads: AtomicUsize::new(0),
-            }
-        }
-
-        pub(super) fn open(&self) {
-            self.opened.store(1, Ordering::Release);
-        }
-
-        pub(super) fn cell(&self) -> Option<&AtomicU64> {
-            self.is_open().then(|| &self.lines[self.thread_number() % 2])
-        }
-
-        pub(super) fn cells(&self) -> impl Iterator<Item = &AtomicU64> {
-            self.is_open().then_some(&self.lines).into_iter().flatten()
-        }
-
-        fn is_open(&self) -> bool {
-            self.opened.load(Ordering::Acquire) == 1
-        }
-
-        fn thread_number(&self) -> usize {
-            loom::thread_local! {
-                static NUMBER: Cell<usize> = Cell::new(usize::MAX);
-            }
-            NUMBER.with(|number| {
-                if number.get() == usize::MAX {
-                    number.set(self.threads.fetch_add(1, Relaxed));
-                }
-                number.get()
-            })
-        }
     }
 }
 
@@ -247,20 +181,45 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_counts_for_the_tag_that_it_was_begun_with_until_it_is_drained() {
+    fn a_cell_counts_for_the_tag_that_it_was_begun_with_until_it_is_closed() {
         let (tally, first, second) = (Tally::new(), Tag::of_epoch(6), Tag::of_epoch(7));
         assert!(!tally.add(first), "nobody has begun it");
         assert!(tally.begin(first));
         assert!(!tally.begin(first), "it is begun");
         assert!(tally.add(first));
         assert!(!tally.add(second), "another tag");
-        assert_eq!(tally.sum(), 2);
-        assert_eq!(tally.drain(), 2);
-        assert_eq!(tally.sum(), 0);
+        assert_eq!(tally.close().successes, 2);
+        assert_eq!(tally.close(), Closed::default());
         assert!(!tally.add(first), "it is over");
         assert!(tally.begin(second));
         assert!(!tally.add(first), "it is over");
-        assert_eq!(tally.drain(), 1);
+        assert_eq!(tally.close().successes, 1);
+    }
+
+    #[test]
+    fn a_cell_that_was_open_is_opened_again_and_one_that_was_not_stays_closed() {
+        let (tally, tag) = (Tally::new(), Tag::of_epoch(6));
+        tally.reopen(tag, tally.close());
+        assert!(!tally.add(tag));
+        assert!(tally.begin(tag));
+        let closed = tally.close();
+        assert!(!tally.add(tag));
+        tally.reopen(tag, closed);
+        assert!(tally.add(tag) && tally.add(tag));
+        assert_eq!(tally.close().successes, 2);
+    }
+
+    #[test]
+    fn what_is_taken_is_taken_once_and_the_cell_goes_on() {
+        let (tally, tag) = (Tally::new(), Tag::of_epoch(6));
+        assert_eq!(tally.take(tag), 0);
+        assert!(!tally.add(tag), "nobody has begun it");
+        assert!(tally.begin(tag) && tally.add(tag));
+        assert_eq!((tally.take(tag), tally.take(tag)), (2, 0));
+        assert!(tally.add(tag));
+        assert_eq!(tally.close().successes, 1);
+        assert_eq!(tally.take(tag), 0);
+        assert!(!tally.add(tag));
     }
 
     #[test]
@@ -270,18 +229,28 @@ mod tests {
         tally.striped.open();
         assert!(!tally.add(tag), "this thread's stripe is not begun");
         assert!(tally.begin(tag) && tally.add(tag));
-        assert_eq!(tally.sum(), 4);
-        assert_eq!(tally.drain(), 4);
-        assert_eq!(tally.sum(), 0);
+        let closed = tally.close();
+        assert_eq!(closed.successes, 4);
+        tally.reopen(tag, closed);
+        assert!(tally.add(tag), "its stripe is open again");
+        assert_eq!(tally.close().successes, 1);
     }
 
     #[test]
     fn a_cell_that_is_full_takes_no_more() {
         let (tally, tag) = (Tally::new(), Tag::of_epoch(6));
         tally.solo.store(tag.cell(COUNT_MASK), Ordering::Relaxed);
-        assert!(!tally.add(tag));
+        tally.set_limit(u64::MAX);
+        assert!(
+            !tally.add(tag),
+            "nor would it with a limit beyond what it can hold"
+        );
         assert!(!tally.begin(tag));
-        assert_eq!(tally.drain(), COUNT_MASK);
+        assert_eq!(tally.close().successes, COUNT_MASK);
+        tally.set_limit(3);
+        assert!(tally.begin(tag) && tally.add(tag) && tally.add(tag));
+        assert!(!tally.add(tag));
+        assert_eq!(tally.close().successes, 3);
     }
 
     /// What the machine does with a tally, and nothing else.
@@ -308,7 +277,8 @@ mod tests {
                     seen
                 } else {
                     let mut window = window.lock().unwrap();
-                    if !tally.begin(Tag::of_epoch(window.epoch)) {
+                    let tag = Tag::of_epoch(window.epoch);
+                    if !tally.add(tag) && !tally.begin(tag) {
                         window.besides += 1;
                     }
                     window.epoch
@@ -322,8 +292,13 @@ mod tests {
         };
         let end_epoch = || {
             let mut window = window.lock().unwrap();
+            // Looks in between, as failures take them: nothing is lost by that.
+            let tag = Tag::of_epoch(window.epoch);
+            let looked = tally.close();
+            tally.reopen(tag, looked);
+            let taken = looked.successes + tally.take(tag);
             window.epoch += 1;
-            let drained = tally.drain() + std::mem::take(&mut window.besides);
+            let drained = taken + tally.close().successes + std::mem::take(&mut window.besides);
             epoch.store(window.epoch.into(), Ordering::Release);
             drained
         };
