@@ -16,7 +16,7 @@ pub(crate) enum Aside<G, N, T> {
     /// A fallback makes its answer.
     Answering(Pin<Box<G>>),
     /// The call was refused before anything of it began.
-    Refused(Option<Rejected>),
+    Refused(Rejected),
 }
 
 /// An attempt that waits to be made.
@@ -46,6 +46,17 @@ impl<G, N, T: Timer> Aside<G, N, T> {
         Self::Between(Box::new(Between { next, wait, timer }))
     }
 
+    /// The rejection, where the call was refused: the first time.
+    pub(crate) fn take_rejected(&mut self) -> Option<Rejected> {
+        match std::mem::replace(self, Self::Nothing) {
+            Self::Refused(rejected) => Some(rejected),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
     /// Waits in a queue for the first attempt.
     #[cold]
     #[inline(never)]
@@ -57,6 +68,6 @@ impl<G, N, T: Timer> Aside<G, N, T> {
     #[cold]
     #[inline(never)]
     pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self::Refused(Some(rejected))
+        Self::Refused(rejected)
     }
 }

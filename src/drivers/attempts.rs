@@ -110,6 +110,7 @@ impl<A: Attempts> Ask for AskAttempts<'_, A> {
 }
 
 /// What all calls of one guarded service share.
+#[repr(C)]
 pub(crate) struct Guarding<S, P, X, R: Renew<S>, A> {
     pub(crate) policy: P,
     pub(crate) rules: Option<Arc<Rules>>,
@@ -124,6 +125,8 @@ pub(crate) struct Guarding<S, P, X, R: Renew<S>, A> {
     /// clones find here what they need. It is made when it is needed: axum applies a layer anew for each request, and an
     /// `ArcSwap` that is dropped looks around whether another thread is about to read it.
     renewed: OnceLock<ArcSwapOption<Self>>,
+    /// Keeps what comes next in memory away: that may be another's count of shares, which calls on another thread write.
+    _apart: [u64; 16],
 }
 
 impl<S, P, X: Clone, R: Renew<S> + Clone, A: Clone> Guarding<S, P, X, R, A> {
@@ -154,6 +157,7 @@ impl<S, P, X: Clone, R: Renew<S> + Clone, A: Clone> Guarding<S, P, X, R, A> {
                 )
             },
             renewed: OnceLock::new(),
+            _apart: [0; 16],
         }
     }
 }

@@ -152,13 +152,8 @@ impl<A: Attempts> DrivenBy<A> {
     ) -> Poll<Result<A::Given, A::Error>> {
         let this = self.as_mut().project();
         let Some(attempt) = this.attempt.as_pin_mut() else {
-            // Who is not inside need not be told what became of the call.
-            if let Aside::Refused(rejected) = this.aside
-                && this.attempts.policy().is_out(this.pass)
-            {
-                *this.progress = Progress::Over;
-                let rejected = rejected.take().unwrap_or_else(|| not_ready(this.attempts));
-                return Poll::Ready(Err(this.attempts.reject(rejected)));
+            if let Some(error) = self.as_mut().poll_refused() {
+                return Poll::Ready(Err(error));
             }
             return self.poll_on(cx, Polled::Aside);
         };
@@ -201,6 +196,20 @@ enum Polled<R> {
 }
 
 impl<A: Attempts> DrivenBy<A> {
+    /// The end of a call that was refused before anything of it began.
+    #[cold]
+    #[inline(never)]
+    fn poll_refused(self: Pin<&mut Self>) -> Option<A::Error> {
+        let this = self.project();
+        // Who is not inside need not be told what became of the call.
+        if !this.attempts.policy().is_out(this.pass) {
+            return None;
+        }
+        let rejected = this.aside.take_rejected()?;
+        *this.progress = Progress::Over;
+        Some(this.attempts.reject(rejected))
+    }
+
     #[inline(never)]
     fn poll_on(
         mut self: Pin<&mut Self>,
@@ -258,7 +267,10 @@ impl<A: Attempts> DrivenBy<A> {
                 *this.running = Running::No;
                 return polled.map(Some);
             }
-            Aside::Refused(rejected) => Step::Refused(rejected.take().unwrap_or_else(|| not_ready(attempts))),
+            Aside::Refused(_) => match this.aside.take_rejected() {
+                Some(rejected) => Step::Refused(rejected),
+                None => return Poll::Pending,
+            },
             Aside::Between(between) => {
                 let Between { next, wait, .. } = &mut **between;
                 match wait {
