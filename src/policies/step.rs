@@ -190,9 +190,9 @@ pub struct Refuser {
 }
 
 impl Refuser {
-    /// The policy at that place.
-    pub(crate) const fn at(place: u8) -> Self {
-        Self { place, left: 0 }
+    /// The same policy, at that place in a list.
+    pub(crate) const fn at(self, place: u8) -> Self {
+        Self { place, ..self }
     }
 
     /// The first policy, for so many nanoseconds more.

@@ -420,13 +420,13 @@ impl<P: PerKey> Shared<P> {
     #[inline]
     fn touch(&self, entry: &Entry<P>) {
         let idle = self.idle.load(Ordering::Relaxed);
-        if idle != u64::MAX {
-            if let Some(tag) = entry.tag() {
-                let due = tag.asked().after(Duration::from_nanos(idle / GRAINS));
-                let now = self.each.clock().now_towards(due);
-                if now > due {
-                    tag.note_asked(now);
-                }
+        if idle != u64::MAX
+            && let Some(tag) = entry.tag()
+        {
+            let due = tag.asked().after(Duration::from_nanos(idle / GRAINS));
+            let now = self.each.clock().now_towards(due);
+            if now > due {
+                tag.note_asked(now);
             }
         }
     }

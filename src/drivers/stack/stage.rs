@@ -127,13 +127,13 @@ macro_rules! policies {
             }
 
             #[inline]
-            pub(super) fn would_refuse(&self, may_wait: bool) -> bool {
-                match self { $(Self::$kind(policy) => Policy::would_refuse(policy, may_wait).is_some(),)* }
+            pub(super) fn would_refuse(&self, may_wait: bool) -> Option<Refuser> {
+                match self { $(Self::$kind(policy) => Policy::would_refuse(policy, may_wait),)* }
             }
 
-            pub(super) fn refuse(&self, ask: &impl Ask) -> Step {
+            pub(super) fn refuse(&self, by: Refuser, ask: &impl Ask) -> Step {
                 match self {
-                    $(Self::$kind(policy) => policy.refuse(Refuser::default(), &mut <$kind as Policy>::Pass::default(), ask),)*
+                    $(Self::$kind(policy) => policy.refuse(by, &mut <$kind as Policy>::Pass::default(), ask),)*
                 }
             }
 

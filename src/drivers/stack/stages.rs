@@ -164,7 +164,7 @@ impl Stages {
     /// would not any more.
     fn refuse_at(&self, by: Refuser, frame: &mut Frame, ask: &impl Ask) -> Step {
         match self.descend_to(usize::from(by.place), frame, ask) {
-            Step::Call => self.0.stages[usize::from(by.place)].policy.refuse(ask),
+            Step::Call => self.0.stages[usize::from(by.place)].policy.refuse(by, ask),
             step => step,
         }
     }
@@ -173,8 +173,10 @@ impl Stages {
     #[inline(always)]
     fn first_refuser(&self, from: usize, may_wait: bool) -> Option<Refuser> {
         let mut stages = self.0.refusing.within(from..self.0.stages.len());
-        let at = stages.find(|at| self.0.stages[*at].policy.would_refuse(may_wait))?;
-        u8::try_from(at).ok().map(Refuser::at)
+        stages.find_map(|at| {
+            let by = self.0.stages[at].policy.would_refuse(may_wait)?;
+            Some(by.at(u8::try_from(at).ok()?))
+        })
     }
 
     /// Abandons the stages that a deadline cut off.
@@ -389,6 +391,12 @@ impl Policy for Stages {
             }
         }
         Next::Done
+    }
+
+    #[inline]
+    fn is_out(&self, pass: &StackPass) -> bool {
+        pass.frame()
+            .is_none_or(|frame| frame.depth == 0 && frame.cut == 0)
     }
 
     fn abandon(&self, pass: &mut StackPass, why: Abandoned) {
