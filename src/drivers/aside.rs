@@ -63,4 +63,11 @@ impl<G, N, T: Timer> Aside<G, N, T> {
     pub(crate) fn queued(next: N) -> Self {
         Self::between(next, Wait::Slot)
     }
+
+    /// Is refused.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refused(rejected: Rejected) -> Self {
+        Self::Refused(rejected)
+    }
 }

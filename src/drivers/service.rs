@@ -340,7 +340,7 @@ where
             };
             (pass, None, Aside::queued(next))
         }
-        Step::Refused(rejected) => (pass, None, Aside::Refused(rejected)),
+        Step::Refused(rejected) => (pass, None, Aside::refused(rejected)),
     };
     DrivenBy::new(attempts, pass, attempt, aside)
 }
