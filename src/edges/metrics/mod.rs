@@ -60,7 +60,6 @@ use crate::{
         bulkhead::Bulkhead, circuit_breaker::CircuitBreaker, fallback::Fallback, retry::Retry,
         timeout::Timeout,
     },
-    vocabulary::event::PolicyKind,
 };
 
 /// Publishes what policies count, for the recorder that the program installs.
@@ -234,7 +233,7 @@ impl Metrics {
                     Role::OfKey(template) => template.name(),
                     Role::Single | Role::Template => policy.name(),
                 };
-                let place = (word_of(kind), Arc::clone(name));
+                let place = (kind.word(), Arc::clone(name));
                 if !matches!(role, Role::Template) {
                     gauges.add(place.clone(), policy);
                 }
@@ -314,17 +313,5 @@ impl Drop for Publishing {
 impl fmt::Debug for Publishing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publishing").finish_non_exhaustive()
-    }
-}
-
-/// The value of the label `policy`.
-const fn word_of(kind: PolicyKind) -> &'static str {
-    match kind {
-        PolicyKind::CircuitBreaker => "circuit_breaker",
-        PolicyKind::Retry => "retry",
-        PolicyKind::Timeout => "timeout",
-        PolicyKind::Bulkhead => "bulkhead",
-        PolicyKind::Fallback => "fallback",
-        PolicyKind::Registry => "registry",
     }
 }

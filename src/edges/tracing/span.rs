@@ -194,7 +194,7 @@ impl<E> Spanned<E> {
             (Err(_), Some(_)) => "rejected",
         };
         if let Some(kind) = rejected {
-            self.span.record("rejected", word_of(kind));
+            self.span.record("rejected", kind.word());
         }
         self.record(outcome);
     }
@@ -221,15 +221,6 @@ struct Outer(Option<u32>);
 impl Drop for Outer {
     fn drop(&mut self) {
         ATTEMPTS.set(self.0);
-    }
-}
-
-const fn word_of(kind: RejectedKind) -> &'static str {
-    match kind {
-        RejectedKind::CircuitOpen => "circuit_open",
-        RejectedKind::BulkheadFull => "bulkhead_full",
-        RejectedKind::TimedOut => "timed_out",
-        RejectedKind::NotReady => "not_ready",
     }
 }
 
