@@ -83,7 +83,7 @@ pin_project! {
 // These two make a whole word: a call is moved before it is first polled, and padding would be copied byte by byte.
 #[repr(u32)]
 enum Progress {
-    /// Its policy does not know of the present stage being pending.
+    /// Its policy does not know that what is under way is pending.
     Fresh,
     /// The policy knows that, and the timer is armed accordingly.
     Pended,
@@ -158,11 +158,8 @@ impl<A: Attempts> DrivenBy<A> {
             return self.poll_on(cx, Polled::Aside);
         };
         let began = reading::mark();
-        *this.running = Running::Yes;
-        let limited = LIMITED.then(|| in_force::under(this.attempts.policy(), this.pass));
-        let polled = attempt.poll(cx);
-        drop(limited);
-        *this.running = Running::No;
+        let polled =
+            poll_running::<LIMITED, _, _>(this.attempts.policy(), this.pass, this.running, attempt, cx);
         let judges = A::Policy::JUDGES || A::DEFERS;
         let policy = this.attempts.policy();
         match polled {
@@ -238,12 +235,8 @@ impl<A: Attempts> DrivenBy<A> {
         let this = self.as_mut().project();
         let polled = match this.attempt.as_pin_mut() {
             Some(attempt) => {
-                *this.running = Running::Yes;
-                let limited = in_force::under(this.attempts.policy(), this.pass);
-                let polled = attempt.poll(cx);
-                drop(limited);
-                *this.running = Running::No;
-                polled.map(Some)
+                let policy = this.attempts.policy();
+                poll_running::<true, _, _>(policy, this.pass, this.running, attempt, cx).map(Some)
             }
             None => self.poll_aside(cx),
         };
@@ -260,12 +253,9 @@ impl<A: Attempts> DrivenBy<A> {
         let attempts = this.attempts;
         let step = match this.aside {
             Aside::Answering(answer) => {
-                *this.running = Running::Yes;
-                let limited = in_force::under(attempts.policy(), this.pass);
-                let polled = answer.as_mut().poll(cx);
-                drop(limited);
-                *this.running = Running::No;
-                return polled.map(Some);
+                let policy = attempts.policy();
+                return poll_running::<true, _, _>(policy, this.pass, this.running, answer.as_mut(), cx)
+                    .map(Some);
             }
             Aside::Refused(_) => match this.aside.take_rejected() {
                 Some(rejected) => Step::Refused(rejected),
@@ -387,6 +377,23 @@ impl<A: Attempts> DrivenBy<A> {
             }
         })
     }
+}
+
+/// Polls code of the service, with the limits of the policy in force where `LIMITED`.
+#[inline(always)]
+fn poll_running<const LIMITED: bool, P: Policy, F: Future>(
+    policy: &P,
+    pass: &P::Pass,
+    running: &mut Running,
+    future: Pin<&mut F>,
+    cx: &mut Context<'_>,
+) -> Poll<F::Output> {
+    *running = Running::Yes;
+    let limited = LIMITED.then(|| in_force::under(policy, pass));
+    let polled = future.poll(cx);
+    drop(limited);
+    *running = Running::No;
+    polled
 }
 
 /// Drops what is pending.

@@ -73,7 +73,7 @@ macro_rules! policies {
 
         /// What a call holds of one of them.
         #[derive(Debug, Default)]
-        // Without padding, which would be copied byte by byte.
+        // Whole words, as each of the passes is.
         #[repr(u64)]
         pub(crate) enum AnyPass {
             /// Nothing.
@@ -254,5 +254,5 @@ policies! {
     Fallback: NoTimer, NoTimer;
 }
 
-/// Six of them stand in the future of every call of a stack.
+/// Six of them, or more, stand in the frame of each call of a stack.
 const _: () = assert!(size_of::<AnyPass>() <= 32);
