@@ -4,36 +4,60 @@
 //! costs a copy each time, and the processor waits for it, as what was just written in parts is read as a whole. So it
 //! stands in memory of its own. Where a call ends, that goes to the thread's next one, so that none is allocated.
 
-use std::{cell::RefCell, thread::LocalKey};
+use std::{
+    cell::{Cell, RefCell},
+    thread::LocalKey,
+};
 
 /// So many pieces are kept by a thread, and no more: what was allocated for a burst of calls goes with it.
 const KEPT: usize = 256;
 
 /// Pieces of memory that no call uses. A thread has one for each kind.
-pub(crate) struct Pool<T>(RefCell<Vec<T>>);
+pub(crate) struct Pool<T> {
+    /// The one that was given back last. Where calls come one after the other there is no other.
+    last: Cell<Option<T>>,
+    others: RefCell<Vec<T>>,
+}
 
 impl<T> Pool<T> {
     pub(crate) const fn new() -> Self {
-        Self(RefCell::new(Vec::new()))
+        Self {
+            last: Cell::new(None),
+            others: RefCell::new(Vec::new()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_another(&self) -> Option<T> {
+        self.others.borrow_mut().pop()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn keep_another(&self, piece: T) {
+        let mut others = self.others.borrow_mut();
+        if others.len() < KEPT - 1 {
+            others.push(piece);
+        }
     }
 }
 
 /// One that a call before has used, with what is left in it. None where there is none, or the thread is about to end.
-#[inline]
+#[inline(always)]
 pub(crate) fn take<T>(pool: &'static LocalKey<Pool<T>>) -> Option<T> {
-    pool.try_with(|Pool(pieces)| pieces.borrow_mut().pop())
+    pool.try_with(|pool| pool.last.take().or_else(|| pool.take_another()))
         .ok()
         .flatten()
 }
 
 /// Keeps it for another call.
-#[inline]
+#[inline(always)]
 pub(crate) fn give_back<T>(pool: &'static LocalKey<Pool<T>>, piece: T) {
     // Without the pool, or with a full one, it is dropped.
-    let _ = pool.try_with(|Pool(pieces)| {
-        let mut pieces = pieces.borrow_mut();
-        if pieces.len() < KEPT {
-            pieces.push(piece);
+    let _ = pool.try_with(|pool| {
+        if let Some(before) = pool.last.replace(Some(piece)) {
+            pool.keep_another(before);
         }
     });
 }

@@ -36,14 +36,16 @@ thread_local! {
 const USUAL: usize = 6;
 
 impl StackPass {
-    /// The frame, for a stack of so many stages.
-    #[inline]
+    /// The frame, for a stack of so many stages: a new one where there is none.
+    #[inline(always)]
     pub(super) fn frame_for(&mut self, stages: usize) -> &mut Frame {
-        self.0.get_or_insert_with(|| {
-            pool::take(&FRAMES)
-                .filter(|frame| frame.stages.len() >= stages)
-                .unwrap_or_else(|| Box::new(Frame::new(stages)))
-        })
+        self.0.get_or_insert_with(|| Frame::fresh(stages))
+    }
+
+    /// A new frame, for a call that comes.
+    #[inline(always)]
+    pub(super) fn begin(&mut self, stages: usize) -> &mut Frame {
+        self.0.insert(Frame::fresh(stages))
     }
 
     /// The frame, where stages were entered.
@@ -60,6 +62,19 @@ impl StackPass {
 }
 
 impl Frame {
+    #[inline(always)]
+    #[allow(
+        clippy::unnecessary_box_returns,
+        reason = "boxes are what calls hand on to each other"
+    )]
+    fn fresh(stages: usize) -> Box<Self> {
+        let mut frame = pool::take(&FRAMES)
+            .filter(|frame| frame.stages.len() >= stages)
+            .unwrap_or_else(|| Box::new(Self::new(stages)));
+        frame.depth = 0;
+        frame
+    }
+
     #[cold]
     #[inline(never)]
     fn new(stages: usize) -> Self {
@@ -110,8 +125,11 @@ impl Drop for StackPass {
     }
 }
 
-#[inline]
+/// Who takes it sets `depth`, and who answers sets `hidden` before that is looked at.
+#[inline(always)]
 fn give_back(mut frame: Box<Frame>) {
-    (frame.depth, frame.cut, frame.hidden) = (0, 0, 0);
+    if frame.cut != 0 {
+        frame.cut = 0;
+    }
     pool::give_back(&FRAMES, frame);
 }

@@ -136,7 +136,7 @@ impl Stages {
     }
 
     /// Enters the stages from `frame.depth` inward.
-    #[inline]
+    #[inline(always)]
     fn descend(&self, frame: &mut Frame, ask: &impl Ask) -> Step {
         self.descend_to(self.0.stages.len(), frame, ask)
     }
@@ -253,9 +253,9 @@ impl Policy for Stages {
         self.refuse_at(by, pass.frame_for(self.0.stages.len()), ask)
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter(&self, pass: &mut StackPass, ask: &impl Ask) -> Step {
-        self.descend(pass.frame_for(self.0.stages.len()), ask)
+        self.descend(pass.begin(self.0.stages.len()), ask)
     }
 
     fn poll_queue(&self, pass: &mut StackPass, cx: &mut Context<'_>) -> Poll<()> {
@@ -377,7 +377,7 @@ impl Policy for Stages {
         self.0.is_plain
     }
 
-    #[inline]
+    #[inline(always)]
     fn succeed(&self, pass: &mut StackPass) -> Next {
         let Some(frame) = pass.frame_mut() else {
             return Next::Done;
