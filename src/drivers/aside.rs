@@ -56,18 +56,4 @@ impl<G, N, T: Timer> Aside<G, N, T> {
             }
         }
     }
-
-    /// Waits in a queue for the first attempt.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn queued(next: N) -> Self {
-        Self::between(next, Wait::Slot)
-    }
-
-    /// Is refused.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self::Refused(rejected)
-    }
 }

@@ -109,6 +109,24 @@ impl<A: Attempts> Ask for AskAttempts<'_, A> {
     }
 }
 
+/// What a policy may ask about a call that arrives.
+pub(crate) struct AskArriving<L> {
+    pub(crate) limit: L,
+    pub(crate) may_wait: bool,
+}
+
+impl<L: Fn(&str) -> Option<Duration>> Ask for AskArriving<L> {
+    #[inline]
+    fn limit(&self, timeout: &str) -> Option<Duration> {
+        (self.limit)(timeout)
+    }
+
+    #[inline]
+    fn may_wait(&self) -> bool {
+        self.may_wait
+    }
+}
+
 /// What all calls of one guarded service share.
 #[repr(C)]
 pub(crate) struct Guarding<S, P, X, R: Renew<S>, A> {

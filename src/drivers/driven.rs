@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    mem::{self, ManuallyDrop},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -55,24 +56,27 @@ pin_project! {
     #[project = DrivenProjection]
     #[must_use = "futures do nothing unless polled"]
     pub struct Driven<A: Guarded, F, G, N> {
+        // Fields are dropped in this order: what ends with a call to code of others comes last, so that nothing need be
+        // remembered beyond that call.
+        attempts: A,
+        // What the call does where no attempt is under way. It and the timer are ended by `clear_up`, and not by the
+        // compiler: most calls have neither when they end, and ask for that in one place.
+        aside: ManuallyDrop<Aside<G, N, BetweenTimer<A>>>,
+        timer: ManuallyDrop<CallingTimer<A>>,
+        pass: PassOf<A>,
+        progress: Progress,
         // The attempt that is under way.
         #[pin]
         attempt: Option<F>,
-        // What the call does where none is.
-        aside: Aside<G, N, BetweenTimer<A>>,
-        timer: CallingTimer<A>,
-        pass: PassOf<A>,
-        attempts: A,
-        progress: Progress,
-        // Whether code of the service runs. It panicked when it still does while this is dropped:
-        // `thread::panicking` would not know, once the panic was caught further out.
-        running: Running,
     }
 
     impl<A: Guarded, F, G, N> PinnedDrop for Driven<A, F, G, N> {
+        // What is not asked for here costs each call: the parts are read one by one, since a projection would be built in
+        // memory to be handed on.
         fn drop(this: Pin<&mut Self>) {
-            if this.progress != Progress::Over {
-                abandon(this.project());
+            let is_over = this.progress == Progress::Over || this.attempts.policy().is_out(&this.pass);
+            if !is_over || this.timer.is_made() || !matches!(*this.aside, Aside::Nothing) {
+                clear_up(this);
             }
         }
     }
@@ -80,23 +84,37 @@ pin_project! {
 
 /// How far a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-// These two make a whole word: a call is moved before it is first polled, and padding would be copied byte by byte.
-#[repr(u32)]
+// A whole word: a call is moved before it is first polled, and padding would be copied byte by byte.
+#[repr(u64)]
 enum Progress {
     /// Its policy does not know that what is under way is pending.
     Fresh,
     /// The policy knows that, and the timer is armed accordingly.
     Pended,
-    /// The caller has the result. What is left of the attempt goes with the future.
+    /// Code of the service has panicked. `thread::panicking` would not know, once that was caught further out.
+    Panicked,
+    /// The caller has the result. What is left of the attempt goes with the future. A policy that [tells surely that the
+    /// call is out](Policy::TELLS_OUT) spares this note.
     Over,
 }
 
-/// Whether code of the service runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-enum Running {
-    No,
-    Yes,
+impl Progress {
+    /// Runs code of the service, and notes when it panics: nothing is written where it does not.
+    #[inline(always)]
+    fn watch<T>(&mut self, run: impl FnOnce() -> T) -> T {
+        let unwinding = Unwinding(self);
+        let ran = run();
+        mem::forget(unwinding);
+        ran
+    }
+}
+
+struct Unwinding<'a>(&'a mut Progress);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        *self.0 = Progress::Panicked;
+    }
 }
 
 impl<A: Attempts> DrivenBy<A> {
@@ -106,12 +124,11 @@ impl<A: Attempts> DrivenBy<A> {
         let timer = CallingTimer::<A>::default();
         Self {
             attempt,
-            aside,
-            timer,
+            aside: ManuallyDrop::new(aside),
+            timer: ManuallyDrop::new(timer),
             pass,
             attempts,
             progress: Progress::Fresh,
-            running: Running::No,
         }
     }
 
@@ -127,7 +144,7 @@ impl<A: Attempts> Future for DrivenBy<A> {
 
     /// Policies further in need not know the limits of a call that was not pending so far: telling them would cost as
     /// much as a timeout does.
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if A::Policy::LIMITS && self.progress == Progress::Pended {
             self.poll_limited(cx)
@@ -159,16 +176,19 @@ impl<A: Attempts> DrivenBy<A> {
         };
         let began = reading::mark();
         let polled =
-            poll_running::<LIMITED, _, _>(this.attempts.policy(), this.pass, this.running, attempt, cx);
+            poll_running::<LIMITED, _, _>(this.attempts.policy(), this.pass, this.progress, attempt, cx);
         let judges = A::Policy::JUDGES || A::DEFERS;
         let policy = this.attempts.policy();
         match polled {
             Poll::Ready(Ok(response))
                 if !judges || policy.is_plain() && this.attempts.is_plain_success(&response) =>
             {
+                let attempts = policy.attempts(this.pass);
                 let next = policy.succeed(this.pass);
-                if next == Next::Done && policy.attempts(this.pass) <= 1 {
-                    *this.progress = Progress::Over;
+                if next == Next::Done && attempts <= 1 {
+                    if !A::Policy::TELLS_OUT {
+                        *this.progress = Progress::Over;
+                    }
                     return Poll::Ready(Ok(this.attempts.give(response)));
                 }
                 self.poll_on(cx, Polled::Left(Ok(response), next))
@@ -236,7 +256,7 @@ impl<A: Attempts> DrivenBy<A> {
         let polled = match this.attempt.as_pin_mut() {
             Some(attempt) => {
                 let policy = this.attempts.policy();
-                poll_running::<true, _, _>(policy, this.pass, this.running, attempt, cx).map(Some)
+                poll_running::<true, _, _>(policy, this.pass, this.progress, attempt, cx).map(Some)
             }
             None => self.poll_aside(cx),
         };
@@ -251,10 +271,10 @@ impl<A: Attempts> DrivenBy<A> {
     fn poll_aside(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ResultOf<A>>> {
         let this = self.as_mut().project();
         let attempts = this.attempts;
-        let step = match this.aside {
+        let step = match &mut **this.aside {
             Aside::Answering(answer) => {
                 let policy = attempts.policy();
-                return poll_running::<true, _, _>(policy, this.pass, this.running, answer.as_mut(), cx)
+                return poll_running::<true, _, _>(policy, this.pass, this.progress, answer.as_mut(), cx)
                     .map(Some);
             }
             Aside::Refused(_) => match this.aside.take_rejected() {
@@ -280,9 +300,7 @@ impl<A: Attempts> DrivenBy<A> {
                         {
                             policy.refuse_resumed(by, this.pass, &AskAttempts(&*attempts))
                         } else {
-                            *this.running = Running::Yes;
-                            let polled = attempts.poll_ready(next, cx);
-                            *this.running = Running::No;
+                            let polled = this.progress.watch(|| attempts.poll_ready(next, cx));
                             if let Err(error) = ready!(polled) {
                                 return Poll::Ready(Some(Err(error)));
                             }
@@ -317,13 +335,11 @@ impl<A: Attempts> DrivenBy<A> {
     fn make(self: Pin<&mut Self>) -> Option<Rejected> {
         let mut this = self.project();
         *this.progress = Progress::Fresh;
-        if let Aside::Between(between) = this.aside {
-            *this.running = Running::Yes;
-            let made = this.attempts.make(&mut between.next);
-            *this.running = Running::No;
+        if let Aside::Between(between) = &mut **this.aside {
+            let made = this.progress.watch(|| this.attempts.make(&mut between.next));
             match made {
                 Some(attempt) => {
-                    *this.aside = Aside::Nothing;
+                    **this.aside = Aside::Nothing;
                     this.attempt.set(Some(attempt));
                 }
                 None => return Some(not_ready(&*this.attempts)),
@@ -336,7 +352,7 @@ impl<A: Attempts> DrivenBy<A> {
     fn queue(self: Pin<&mut Self>) {
         let this = self.project();
         *this.progress = Progress::Fresh;
-        if let Aside::Between(between) = this.aside {
+        if let Aside::Between(between) = &mut **this.aside {
             let Between { next, wait, .. } = &mut **between;
             if *wait != Wait::Slot {
                 this.attempts.unready(next);
@@ -351,8 +367,8 @@ impl<A: Attempts> DrivenBy<A> {
         let mut this = self.project();
         let (policy, pass, progress) = (this.attempts.policy(), this.pass, this.progress);
         let expired = if CallingTimer::<A>::RUNS {
-            ready!(poll_expired(policy, pass, progress, this.timer, began, cx))
-        } else if let Aside::Between(between) = this.aside {
+            ready!(poll_expired(policy, pass, progress, &mut **this.timer, began, cx))
+        } else if let Aside::Between(between) = &mut **this.aside {
             ready!(poll_expired(
                 policy,
                 pass,
@@ -370,7 +386,7 @@ impl<A: Attempts> DrivenBy<A> {
                 Some(Err(this.attempts.reject(rejected)))
             }
             Expired::Resume | Expired::NotYet => {
-                if let Aside::Between(between) = this.aside {
+                if let Aside::Between(between) = &mut **this.aside {
                     between.wait = Wait::ReadyToResume;
                 }
                 None
@@ -384,16 +400,14 @@ impl<A: Attempts> DrivenBy<A> {
 fn poll_running<const LIMITED: bool, P: Policy, F: Future>(
     policy: &P,
     pass: &P::Pass,
-    running: &mut Running,
+    progress: &mut Progress,
     future: Pin<&mut F>,
     cx: &mut Context<'_>,
 ) -> Poll<F::Output> {
-    *running = Running::Yes;
-    let limited = LIMITED.then(|| in_force::under(policy, pass));
-    let polled = future.poll(cx);
-    drop(limited);
-    *running = Running::No;
-    polled
+    progress.watch(|| {
+        let _limited = LIMITED.then(|| in_force::under(policy, pass));
+        future.poll(cx)
+    })
 }
 
 /// Drops what is pending.
@@ -402,14 +416,20 @@ fn end<F, G, N, T>(mut attempt: Pin<&mut Option<F>>, aside: &mut Aside<G, N, T>)
     *aside = Aside::Nothing;
 }
 
-/// The call is dropped before its caller has a result.
+/// Ends what a call still does when it is dropped, and the call itself where its caller has no result.
 #[cold]
 #[inline(never)]
-fn abandon<A: Guarded, F, G, N>(mut this: DrivenProjection<'_, A, F, G, N>) {
-    // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
-    end(this.attempt.as_mut(), this.aside);
-    let why = dropping::cause(*this.running == Running::Yes);
-    this.attempts.policy().abandon(this.pass, why);
+fn clear_up<A: Guarded, F, G, N>(this: Pin<&mut Driven<A, F, G, N>>) {
+    let mut this = this.project();
+    let _timer = mem::take(&mut **this.timer);
+    let aside = mem::replace(&mut **this.aside, Aside::Nothing);
+    if *this.progress != Progress::Over {
+        // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
+        this.attempt.set(None);
+        drop(aside);
+        let why = dropping::cause(*this.progress == Progress::Panicked);
+        this.attempts.policy().abandon(this.pass, why);
+    }
 }
 
 /// Ready when a deadline of the policy has come that means something.
@@ -482,12 +502,12 @@ fn follow<A: Attempts>(
             // The body may take its time, or be dropped late, though the head was there at the first poll: whoever is
             // held begins to measure now. What it answers is asked again when the body is pending.
             policy.pended(this.pass, &mut Now::of(policy.clock()));
-            Some(Held::new(policy.clone(), std::mem::take(this.pass)))
+            Some(Held::new(policy.clone(), mem::take(this.pass)))
         }
         Next::Again => {
             if let Some(next) = this.attempts.prepare() {
                 this.attempt.set(None);
-                *this.aside = Aside::between(next, Wait::Time);
+                **this.aside = Aside::between(next, Wait::Time);
                 return None;
             }
             // It said that it could make another attempt, and cannot: what lies outside of the retry is left by the
@@ -497,11 +517,9 @@ fn follow<A: Attempts>(
         Next::Answer => {
             let hidden = policy.hidden_attempts(this.pass);
             note_attempts(this.attempts, &mut result, hidden);
-            *this.running = Running::Yes;
-            let answer = this.attempts.answer(result);
-            *this.running = Running::No;
+            let answer = this.progress.watch(|| this.attempts.answer(result));
             this.attempt.set(None);
-            *this.aside = Aside::Answering(Box::pin(answer));
+            **this.aside = Aside::Answering(Box::pin(answer));
             return None;
         }
     };

@@ -4,7 +4,7 @@ use std::{
     fmt,
     marker::PhantomData,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tower::{
@@ -15,12 +15,12 @@ use tower::{
 use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
-        aside::Aside,
-        attempts::{AskAttempts, Guarding, NextCall, ServiceAttempts},
+        aside::{Aside, Wait},
+        attempts::{AskArriving, Guarding, NextCall, ServiceAttempts},
         driven::DrivenBy,
         exchange::{Exchange, Plain},
         replay::{Once, Renew, Replay},
-        timer::Timed,
+        timer::{Timed, Timer},
     },
     policies::step::{Ask, Policy, Refuser, Step},
     vocabulary::{
@@ -272,34 +272,37 @@ where
             self.readiness = Readiness::Refuses(by);
             return Poll::Ready(Ok(()));
         }
-        self.readiness = Readiness::Unknown;
-        ready!(self.inner.poll_ready(cx))?;
-        self.readiness = Readiness::Ready;
-        Poll::Ready(Ok(()))
+        let polled = self.inner.poll_ready(cx);
+        self.readiness = if matches!(polled, Poll::Ready(Ok(()))) {
+            Readiness::Ready
+        } else {
+            Readiness::Unknown
+        };
+        polled
     }
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let guarding = Arc::clone(&self.guarding);
+        let guarding = &self.guarding;
         let facts = guarding.exchange.facts(&request);
         let (request, kept) = guarding.replay.first(request);
-        let attempts = ServiceAttempts {
-            guarding,
-            facts,
-            kept,
-            of: PhantomData,
+        let ask = AskArriving {
+            limit: |timeout: &str| guarding.exchange.limit(&facts, timeout),
+            may_wait: R::RENEWS,
         };
         let mut pass = P::Pass::default();
-        let policy = &self.guarding.policy;
-        let readiness = std::mem::replace(&mut self.readiness, Readiness::Unknown);
-        let step = if readiness == Readiness::Ready {
-            policy.enter(&mut pass, &AskAttempts(&attempts))
+        let policy = &guarding.policy;
+        let step = if self.readiness == Readiness::Ready {
+            self.readiness = Readiness::Unknown;
+            policy.enter(&mut pass, &ask)
         } else {
             let step;
-            (pass, step) = refuse(policy, readiness, &AskAttempts(&attempts));
+            let readiness = std::mem::replace(&mut self.readiness, Readiness::Unknown);
+            (pass, step) = refuse(policy, readiness, &ask);
             step
         };
-        arrive::<S, Req, P, X, R, A>(&mut self.inner, attempts, pass, step, request)
+        let arrived = (facts, kept);
+        arrive::<S, Req, P, X, R, A>(&mut self.inner, guarding, arrived, pass, step, request)
     }
 }
 
@@ -307,7 +310,8 @@ where
 #[inline(always)]
 pub(crate) fn arrive<S, Req, P, X, R, A>(
     inner: &mut S,
-    attempts: CallAttempts<S, Req, P, X, R, A>,
+    guarding: &Arc<Guarding<S, P, X, R, A>>,
+    (facts, kept): (X::Facts, R::Kept),
     pass: P::Pass,
     step: Step,
     request: R::Sent,
@@ -320,29 +324,52 @@ where
     X: Exchange<Req, S::Response, S::Error>,
     A: Answer<X::Facts, S::Response, S::Error>,
 {
-    let (pass, attempt, aside) = match step {
+    // Its share of what the service guards by comes last: taken before code that may panic, it would be kept in memory for
+    // the case that it does.
+    let attempts = || ServiceAttempts {
+        guarding: Arc::clone(guarding),
+        facts,
+        kept,
+        of: PhantomData,
+    };
+    match step {
         Step::Call => {
             let mut entered = Entered {
-                policy: &attempts.guarding.policy,
+                policy: &guarding.policy,
                 pass,
             };
             let attempt = inner.call(request);
             let pass = std::mem::take(&mut entered.pass);
             std::mem::forget(entered);
-            (pass, Some(attempt), Aside::Nothing)
+            DrivenBy::new(attempts(), pass, Some(attempt), Aside::Nothing)
         }
+        step => {
+            let aside = put_off::<S, Req, R, _, _>(inner, step, request);
+            DrivenBy::new(attempts(), pass, None, aside)
+        }
+    }
+}
+
+/// What a call does whose first attempt is not made yet, or never.
+#[cold]
+#[inline(never)]
+fn put_off<S, Req, R, G, T>(inner: &mut S, step: Step, request: R::Sent) -> Aside<G, NextCall<S, R::Sent>, T>
+where
+    R: Replay<Req> + Renew<S>,
+    T: Timer,
+{
+    match step {
+        Step::Refused(rejected) => Aside::Refused(rejected),
         Step::Queue => {
-            let service = R::release(inner);
             let next = NextCall {
-                service,
+                service: R::release(inner),
                 ready: false,
                 request: Some(request),
             };
-            (pass, None, Aside::queued(next))
+            Aside::between(next, Wait::Slot)
         }
-        Step::Refused(rejected) => (pass, None, Aside::refused(rejected)),
-    };
-    DrivenBy::new(attempts, pass, attempt, aside)
+        Step::Call => Aside::Nothing,
+    }
 }
 
 /// The rejection of a call for which the service was not polled ready. It gives the pass as a value: one whose address

@@ -29,6 +29,9 @@ pub trait Timer: Default {
     /// Whether it ever is.
     const RUNS: bool;
 
+    /// Whether it was made, and goes with what it is a timer of.
+    fn is_made(&self) -> bool;
+
     /// Arms it for that point, or stops it.
     fn arm(&mut self, at: Option<Instant>);
 
@@ -42,6 +45,11 @@ pub struct NoTimer;
 
 impl Timer for NoTimer {
     const RUNS: bool = false;
+
+    #[inline(always)]
+    fn is_made(&self) -> bool {
+        false
+    }
 
     fn arm(&mut self, _at: Option<Instant>) {}
 
@@ -67,6 +75,11 @@ pub struct OneTimer {
 
 impl Timer for OneTimer {
     const RUNS: bool = true;
+
+    #[inline(always)]
+    fn is_made(&self) -> bool {
+        self.sleep.is_some()
+    }
 
     fn arm(&mut self, at: Option<Instant>) {
         let Some(at) = at else {

@@ -44,6 +44,9 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// Whether it limits how long what it guards may take; see [`in_force`](Policy::in_force).
     const LIMITS: bool = false;
 
+    /// Whether [`is_out`](Policy::is_out) tells surely, also of a call that has left: then nobody else notes that.
+    const TELLS_OUT: bool = false;
+
     /// The name, for a rejection that is not of this policy's own making.
     fn name(&self) -> &Arc<str>;
 

@@ -346,6 +346,8 @@ impl Policy for Timeout {
 
     const JUDGES: bool = false;
 
+    const TELLS_OUT: bool = true;
+
     const LIMITS: bool = true;
 
     fn name(&self) -> &Arc<str> {
@@ -413,6 +415,11 @@ impl Policy for Timeout {
         }
         pass.deadline = OUT;
         Next::Done
+    }
+
+    #[inline(always)]
+    fn is_out(&self, pass: &Self::Pass) -> bool {
+        pass.phase() == Phase::Out
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {

@@ -427,9 +427,15 @@ impl Observers {
         name: impl FnOnce() -> &'a Arc<str>,
         what: impl FnOnce() -> What,
     ) {
-        if self.kinds.load(Ordering::Acquire) & kind.bit() != 0 {
+        if self.want(kind) {
             self.tell_all(policy, name(), what());
         }
+    }
+
+    /// Whether somebody wants events of this kind.
+    #[inline(always)]
+    pub(crate) fn want(&self, kind: EventKind) -> bool {
+        self.kinds.load(Ordering::Acquire) & kind.bit() != 0
     }
 
     #[cold]

@@ -4,7 +4,6 @@ use std::{
     borrow::Cow,
     fmt,
     future::poll_fn,
-    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -15,7 +14,7 @@ use super::{stack::KeyedStack, step::KeyedPass, table::Keyed};
 use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
-        attempts::{AskAttempts, Guarding, ServiceAttempts},
+        attempts::{AskArriving, Guarding},
         exchange::{Exchange, Plain},
         replay::{Once, Queued, Renew, Replay},
         service::{GuardFuture, arrive},
@@ -321,26 +320,25 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let guarding = Arc::clone(&self.guarding);
+        let guarding = &self.guarding;
         let chosen = self.key.with_key(&request, |key| guarding.policy.get(key));
         let mut pass = KeyedPass::of(chosen);
         let facts = guarding.exchange.facts(&request);
         let (request, kept) = guarding.replay.first(request);
-        let attempts = ServiceAttempts {
-            guarding,
-            facts,
-            kept,
-            of: PhantomData,
+        let ask = AskArriving {
+            limit: |timeout: &str| guarding.exchange.limit(&facts, timeout),
+            may_wait: R::RENEWS,
         };
-        let policy = &self.guarding.policy;
+        let policy = &guarding.policy;
         let step = if std::mem::take(&mut self.ready) {
-            policy.enter(&mut pass, &AskAttempts(&attempts))
+            policy.enter(&mut pass, &ask)
         } else {
             match pass.would_refuse(R::RENEWS) {
-                Some(by) => policy.refuse(by, &mut pass, &AskAttempts(&attempts)),
+                Some(by) => policy.refuse(by, &mut pass, &ask),
                 None => Step::Refused(Rejected::new(Arc::clone(policy.name()), Reason::NotPolledReady)),
             }
         };
-        arrive::<S, Req, Keyed<P>, X, R, A>(&mut self.inner, attempts, pass, step, request)
+        let arrived = (facts, kept);
+        arrive::<S, Req, Keyed<P>, X, R, A>(&mut self.inner, guarding, arrived, pass, step, request)
     }
 }

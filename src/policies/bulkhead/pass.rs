@@ -29,6 +29,11 @@ impl BulkheadPass {
     }
 
     #[inline(always)]
+    pub(super) const fn is_out(&self) -> bool {
+        self.0 == Self::OUT.0
+    }
+
+    #[inline(always)]
     pub(super) const fn is_inside(&self) -> bool {
         self.0 == Self::INSIDE.0
     }

@@ -28,6 +28,8 @@ impl Policy for Bulkhead {
 
     const JUDGES: bool = false;
 
+    const TELLS_OUT: bool = true;
+
     const REFUSES: bool = true;
 
     fn name(&self) -> &Arc<str> {
@@ -105,6 +107,11 @@ impl Policy for Bulkhead {
             self.0.slots.release();
         }
         Next::Done
+    }
+
+    #[inline(always)]
+    fn is_out(&self, pass: &Self::Pass) -> bool {
+        pass.is_out()
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {

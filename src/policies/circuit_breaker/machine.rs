@@ -73,6 +73,17 @@ pub(super) struct Admitted {
     pub(super) probe: u32,
 }
 
+impl Admitted {
+    /// That of a call in a state that just admits.
+    #[inline(always)]
+    pub(super) const fn of(glance: Glance) -> Self {
+        Self {
+            generation: glance.generation(),
+            probe: 0,
+        }
+    }
+}
+
 /// A view for snapshots.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {

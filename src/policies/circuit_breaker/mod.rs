@@ -343,10 +343,7 @@ impl CircuitBreaker {
     #[inline(always)]
     fn admit_at(&self, glance: Glance) -> Result<Admitted, Rejected> {
         if glance.admits() {
-            return Ok(Admitted {
-                generation: glance.generation(),
-                probe: 0,
-            });
+            return Ok(Admitted::of(glance));
         }
         self.admit_in(glance)
     }
@@ -357,6 +354,22 @@ impl CircuitBreaker {
         if let (Some(took), Some(meter)) = (took, self.0.meter()) {
             meter.count(verdict, took);
         }
+    }
+
+    /// Records the success of a call that was not timed. Where it changes nothing and nobody listens, that is all.
+    #[inline(always)]
+    fn settle_success(&self, admitted: Admitted) {
+        let glance = self.0.gate.glance();
+        let changes =
+            glance.generation() != admitted.generation || !glance.is_steady() || glance.is_tallied();
+        if changes || self.0.observers.want(EventKind::Recorded) {
+            self.settle_out_of_line(admitted);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_out_of_line(&self, admitted: Admitted) {
+        self.settle(admitted, Verdict::Success, None);
     }
 
     /// Records a result. `duration` is told when calls are timed.

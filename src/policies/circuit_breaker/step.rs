@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     CircuitBreaker,
+    gate::Glance,
+    machine::Admitted,
     pass::{CircuitBreakerPass, Watch},
 };
 use crate::{
@@ -18,6 +20,8 @@ impl Policy for CircuitBreaker {
     type Pass = CircuitBreakerPass;
 
     const JUDGES: bool = true;
+
+    const TELLS_OUT: bool = true;
 
     const REFUSES: bool = true;
 
@@ -41,18 +45,13 @@ impl Policy for CircuitBreaker {
     #[inline(always)]
     fn enter(&self, pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
         let glance = self.0.gate.glance();
-        let timed = glance.is_timed();
-        match self.admit_at(glance) {
-            Ok(admitted) => {
-                *pass = if timed {
-                    CircuitBreakerPass::new(admitted, Watch::Stopwatch, self.0.clock.start().raw())
-                } else {
-                    CircuitBreakerPass::new(admitted, Watch::Not, 0)
-                };
-                Step::Call
-            }
-            Err(rejected) => Step::Refused(rejected),
+        if glance.admits() {
+            *pass = self.inside(Admitted::of(glance), glance);
+            return Step::Call;
         }
+        let step;
+        (*pass, step) = self.enter_in(glance);
+        step
     }
 
     #[inline(always)]
@@ -93,7 +92,7 @@ impl Policy for CircuitBreaker {
             Watch::Out => {}
             Watch::Not => {
                 pass.leave();
-                self.settle(pass.admitted(), Verdict::Success, None);
+                self.settle_success(pass.admitted());
             }
             Watch::Stopwatch | Watch::Clock => self.settle_pass(pass, Verdict::Success),
         }
@@ -119,6 +118,26 @@ impl Policy for CircuitBreaker {
 }
 
 impl CircuitBreaker {
+    /// What a call holds that was admitted at this glance.
+    #[inline(always)]
+    fn inside(&self, admitted: Admitted, glance: Glance) -> CircuitBreakerPass {
+        if glance.is_timed() {
+            CircuitBreakerPass::new(admitted, Watch::Stopwatch, self.0.clock.start().raw())
+        } else {
+            CircuitBreakerPass::new(admitted, Watch::Not, 0)
+        }
+    }
+
+    /// Enters in a state that does not just admit. It gives the pass as a value: one whose address is known here would be
+    /// kept in memory by every call, and moved from there.
+    #[inline(never)]
+    fn enter_in(&self, glance: Glance) -> (CircuitBreakerPass, Step) {
+        match self.admit_in(glance) {
+            Ok(admitted) => (self.inside(admitted, glance), Step::Call),
+            Err(rejected) => (CircuitBreakerPass::default(), Step::Refused(rejected)),
+        }
+    }
+
     /// Settles a call that is timed, or was pending.
     #[inline(never)]
     fn settle_pass(&self, pass: &mut CircuitBreakerPass, verdict: Verdict) {

@@ -27,6 +27,8 @@ impl Policy for Retry {
 
     const JUDGES: bool = true;
 
+    const TELLS_OUT: bool = true;
+
     fn name(&self) -> &Arc<str> {
         &self.0.name
     }
@@ -110,6 +112,11 @@ impl Policy for Retry {
             return Next::Done;
         }
         self.leave(pass, &Outcome::success())
+    }
+
+    #[inline(always)]
+    fn is_out(&self, pass: &Self::Pass) -> bool {
+        pass.phase() == Phase::Out
     }
 
     fn abandon(&self, pass: &mut Self::Pass, why: Abandoned) {
