@@ -276,6 +276,7 @@ where
         self.guarding.rules.is_none() && self.guarding.exchange.is_plain_success(&self.facts, response)
     }
 
+    #[inline]
     fn reject(&self, rejected: Rejected) -> S::Error {
         S::Error::from_rejected(rejected)
     }

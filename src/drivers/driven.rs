@@ -169,8 +169,8 @@ impl<A: Attempts> DrivenBy<A> {
     ) -> Poll<Result<A::Given, A::Error>> {
         let this = self.as_mut().project();
         let Some(attempt) = this.attempt.as_pin_mut() else {
-            if let Some(error) = self.as_mut().poll_refused() {
-                return Poll::Ready(Err(error));
+            if let Some(rejected) = self.as_mut().take_refused() {
+                return Poll::Ready(Err(self.attempts.reject(rejected)));
             }
             return self.poll_on(cx, Polled::Aside);
         };
@@ -213,10 +213,11 @@ enum Polled<R> {
 }
 
 impl<A: Attempts> DrivenBy<A> {
-    /// The end of a call that was refused before anything of it began.
+    /// The end of a call that was refused before anything of it began. The error is made where the caller gets it: one that
+    /// comes from here would be copied by loads that wait for its parts.
     #[cold]
     #[inline(never)]
-    fn poll_refused(self: Pin<&mut Self>) -> Option<A::Error> {
+    fn take_refused(self: Pin<&mut Self>) -> Option<Rejected> {
         let this = self.project();
         // Who is not inside need not be told what became of the call.
         if !this.attempts.policy().is_out(this.pass) {
@@ -224,7 +225,7 @@ impl<A: Attempts> DrivenBy<A> {
         }
         let rejected = this.aside.take_rejected()?;
         *this.progress = Progress::Over;
-        Some(this.attempts.reject(rejected))
+        Some(rejected)
     }
 
     #[inline(never)]

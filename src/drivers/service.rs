@@ -343,33 +343,28 @@ where
             std::mem::forget(entered);
             DrivenBy::new(attempts(), pass, Some(attempt), Aside::Nothing)
         }
-        step => {
-            let aside = put_off::<S, Req, R, _, _>(inner, step, request);
+        Step::Queue => {
+            let aside = queue::<S, Req, R, _, _>(inner, request);
             DrivenBy::new(attempts(), pass, None, aside)
         }
+        Step::Refused(rejected) => DrivenBy::new(attempts(), pass, None, Aside::Refused(rejected)),
     }
 }
 
-/// What a call does whose first attempt is not made yet, or never.
+/// The first attempt waits for a slot.
 #[cold]
 #[inline(never)]
-fn put_off<S, Req, R, G, T>(inner: &mut S, step: Step, request: R::Sent) -> Aside<G, NextCall<S, R::Sent>, T>
+fn queue<S, Req, R, G, T>(inner: &mut S, request: R::Sent) -> Aside<G, NextCall<S, R::Sent>, T>
 where
     R: Replay<Req> + Renew<S>,
     T: Timer,
 {
-    match step {
-        Step::Refused(rejected) => Aside::Refused(rejected),
-        Step::Queue => {
-            let next = NextCall {
-                service: R::release(inner),
-                ready: false,
-                request: Some(request),
-            };
-            Aside::between(next, Wait::Slot)
-        }
-        Step::Call => Aside::Nothing,
-    }
+    let next = NextCall {
+        service: R::release(inner),
+        ready: false,
+        request: Some(request),
+    };
+    Aside::between(next, Wait::Slot)
 }
 
 /// The rejection of a call for which the service was not polled ready. It gives the pass as a value: one whose address

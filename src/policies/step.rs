@@ -183,24 +183,42 @@ pub trait Ask {
     fn may_wait(&self) -> bool;
 }
 
-/// Which policy refuses. A policy by itself is the first.
+/// Which policy refuses: its place in a list, counted from the outside, and how long for. A policy by itself is the first.
+///
+/// One word, so that a function gives back in registers whether there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refuser {
-    /// Its place in a list, counted from the outside.
-    pub(crate) place: u8,
-    /// For how many nanoseconds more it refuses, where it has looked at the clock for that; zero where not.
-    pub(crate) left: u64,
-}
+pub struct Refuser(u64);
 
 impl Refuser {
+    const PLACE: u32 = u64::BITS - u8::BITS;
+    const LEFT: u64 = (1 << Self::PLACE) - 1;
+
     /// The same policy, at that place in a list.
+    #[inline]
     pub(crate) const fn at(self, place: u8) -> Self {
-        Self { place, ..self }
+        Self(self.0 & Self::LEFT | (place as u64) << Self::PLACE)
+    }
+
+    /// Its place.
+    #[inline]
+    pub(crate) const fn place(self) -> usize {
+        (self.0 >> Self::PLACE) as usize
     }
 
     /// The first policy, for so many nanoseconds more.
+    #[inline]
     pub(crate) const fn for_another(left: u64) -> Self {
-        Self { place: 0, left }
+        // What takes years is looked at again when the call comes.
+        Self(if left > Self::LEFT { 0 } else { left })
+    }
+
+    /// For how many nanoseconds more it refuses, where it has looked at the clock for that.
+    #[inline]
+    pub(crate) const fn left(self) -> Option<u64> {
+        match self.0 & Self::LEFT {
+            0 => None,
+            left => Some(left),
+        }
     }
 }
 
@@ -237,4 +255,23 @@ pub enum Expired {
     Resume,
     /// What is pending is dropped, and this rejection takes its place.
     Refused(Rejected),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Refuser;
+
+    #[test]
+    fn a_refuser_gives_back_what_it_was_made_of() {
+        let year = 365 * 24 * 3600 * 1_000_000_000;
+        for left in [1, 7, year, 2 * year] {
+            let by = Refuser::for_another(left);
+            assert_eq!((by.place(), by.left()), (0, Some(left)));
+            assert_eq!((by.at(255).place(), by.at(255).left()), (255, Some(left)));
+            assert_eq!((by.at(255).at(3).place(), by.at(3).left()), (3, Some(left)));
+        }
+        assert_eq!(Refuser::default().at(9).left(), None);
+        assert_eq!(Refuser::for_another(3 * year).left(), None);
+        assert_eq!(Refuser::for_another(u64::MAX).place(), 0);
+    }
 }

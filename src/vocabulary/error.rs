@@ -66,6 +66,7 @@ pub trait HoldsRejected: Sized {
 
 #[diagnostic::do_not_recommend]
 impl HoldsRejected for Rejected {
+    #[inline]
     fn from_rejected(rejected: Rejected) -> Self {
         rejected
     }
@@ -85,6 +86,7 @@ impl HoldsRejected for Rejected {
 
 #[diagnostic::do_not_recommend]
 impl HoldsRejected for tower::BoxError {
+    #[inline]
     fn from_rejected(rejected: Rejected) -> Self {
         rejected.into()
     }
@@ -174,6 +176,7 @@ impl<E: StdError + 'static> StdError for Error<E> {
 
 #[diagnostic::do_not_recommend]
 impl<E: StdError + 'static> HoldsRejected for Error<E> {
+    #[inline]
     fn from_rejected(rejected: Rejected) -> Self {
         Self::Rejected(rejected)
     }

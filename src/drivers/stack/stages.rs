@@ -163,8 +163,8 @@ impl Stages {
     /// Enters the stages inward from `frame.depth` up to the one that refuses, and refuses there, even where it
     /// would not any more.
     fn refuse_at(&self, by: Refuser, frame: &mut Frame, ask: &impl Ask) -> Step {
-        match self.descend_to(usize::from(by.place), frame, ask) {
-            Step::Call => self.0.stages[usize::from(by.place)].policy.refuse(by, ask),
+        match self.descend_to(by.place(), frame, ask) {
+            Step::Call => self.0.stages[by.place()].policy.refuse(by, ask),
             step => step,
         }
     }

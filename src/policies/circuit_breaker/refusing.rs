@@ -94,9 +94,7 @@ impl CircuitBreaker {
         self.count_rejected(match glance.state() {
             State::Open => {
                 // Where the wait ended meanwhile it is told as the end itself.
-                let left = Some(by.left)
-                    .filter(|left| *left > 0)
-                    .or_else(|| self.wait_left());
+                let left = by.left().or_else(|| self.wait_left());
                 let cause = self.0.gate.packed_cause();
                 let reason = || Reason::Open(cause.unpack());
                 Rejected::stamped(self.0.name(), cause.stamp(), left.unwrap_or(1), reason)
