@@ -75,8 +75,10 @@ pin_project! {
         // memory to be handed on.
         fn drop(this: Pin<&mut Self>) {
             let is_over = this.progress == Progress::Over || this.attempts.policy().is_out(&this.pass);
-            if !is_over || this.timer.is_made() || !matches!(*this.aside, Aside::Nothing) {
+            if !is_over || !matches!(*this.aside, Aside::Nothing) {
                 clear_up(this);
+            } else if this.timer.is_made() {
+                drop(mem::take(&mut **this.project().timer));
             }
         }
     }
@@ -183,9 +185,8 @@ impl<A: Attempts> DrivenBy<A> {
             Poll::Ready(Ok(response))
                 if !judges || policy.is_plain() && this.attempts.is_plain_success(&response) =>
             {
-                let attempts = policy.attempts(this.pass);
                 let next = policy.succeed(this.pass);
-                if next == Next::Done && attempts <= 1 {
+                if next == Next::Done {
                     if !A::Policy::TELLS_OUT {
                         *this.progress = Progress::Over;
                     }
@@ -195,8 +196,25 @@ impl<A: Attempts> DrivenBy<A> {
             }
             Poll::Ready(result) => self.poll_on(cx, Polled::Ready(result)),
             Poll::Pending if !CallingTimer::<A>::RUNS && !policy.watches(this.pass) => Poll::Pending,
-            Poll::Pending => self.poll_on(cx, Polled::Pending(began)),
+            Poll::Pending => self.poll_pending(began, cx),
         }
+    }
+
+    /// The attempt is pending: so is the call, as long as its deadline has not come.
+    #[inline(never)]
+    fn poll_pending(
+        mut self: Pin<&mut Self>,
+        began: Mark,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<A::Given, A::Error>> {
+        let this = self.as_mut().project();
+        let (policy, pass, progress) = (this.attempts.policy(), this.pass, this.progress);
+        ready!(if CallingTimer::<A>::RUNS {
+            poll_timer(policy, pass, progress, &mut **this.timer, began, cx)
+        } else {
+            poll_timer(policy, pass, progress, &mut NoTimer, began, cx)
+        });
+        self.poll_on(cx, Polled::Pending(began))
     }
 }
 
@@ -405,10 +423,12 @@ fn poll_running<const LIMITED: bool, P: Policy, F: Future>(
     future: Pin<&mut F>,
     cx: &mut Context<'_>,
 ) -> Poll<F::Output> {
-    progress.watch(|| {
-        let _limited = LIMITED.then(|| in_force::under(policy, pass));
-        future.poll(cx)
-    })
+    let unwinding = Unwinding(progress);
+    let limited = LIMITED.then(|| in_force::under(policy, pass));
+    let polled = future.poll(cx);
+    drop(limited);
+    mem::forget(unwinding);
+    polled
 }
 
 /// Drops what is pending.
@@ -433,6 +453,26 @@ fn clear_up<A: Guarded, F, G, N>(this: Pin<&mut Driven<A, F, G, N>>) {
     }
 }
 
+/// Ready when the deadline of the policy has come that it told when it first heard of something pending.
+#[inline(always)]
+fn poll_timer<P: Policy, T: Timer>(
+    policy: &P,
+    pass: &mut P::Pass,
+    progress: &mut Progress,
+    timer: &mut T,
+    began: Mark,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if *progress != Progress::Pended {
+        *progress = Progress::Pended;
+        let mut now = reading::now_since(policy.clock(), began);
+        let deadline = policy.pended(pass, &mut now);
+        reading::leave(&now, policy.clock(), began);
+        timer.arm(deadline.map(|deadline| now.timer(deadline)));
+    }
+    timer.poll(cx)
+}
+
 /// Ready when a deadline of the policy has come that means something.
 fn poll_expired<P: Policy, T: Timer>(
     policy: &P,
@@ -443,14 +483,7 @@ fn poll_expired<P: Policy, T: Timer>(
     cx: &mut Context<'_>,
 ) -> Poll<Expired> {
     loop {
-        if *progress != Progress::Pended {
-            *progress = Progress::Pended;
-            let mut now = reading::now_since(policy.clock(), began);
-            let deadline = policy.pended(pass, &mut now);
-            reading::leave(&now, policy.clock(), began);
-            timer.arm(deadline.map(|deadline| now.timer(deadline)));
-        }
-        ready!(timer.poll(cx));
+        ready!(poll_timer(policy, pass, progress, timer, began, cx));
         *progress = Progress::Fresh;
         match policy.expire(pass, policy.clock().now()) {
             Expired::NotYet => {}
@@ -498,7 +531,7 @@ fn follow<A: Attempts>(
     // It is asked before a pass that is held is taken away.
     let attempts = policy.attempts(this.pass);
     let held = match next {
-        Next::Done => None,
+        Next::Done | Next::DoneAfterRetries => None,
         Next::Hold => {
             // The body may take its time, or be dropped late, though the head was there at the first poll: whoever is
             // held begins to measure now. What it answers is asked again when the body is pending.

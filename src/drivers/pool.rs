@@ -26,27 +26,21 @@ impl<T> Pool<T> {
             others: RefCell::new(Vec::new()),
         }
     }
-
-    #[cold]
-    #[inline(never)]
-    fn take_another(&self) -> Option<T> {
-        self.others.borrow_mut().pop()
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn keep_another(&self, piece: T) {
-        let mut others = self.others.borrow_mut();
-        if others.len() < KEPT - 1 {
-            others.push(piece);
-        }
-    }
 }
 
 /// One that a call before has used, with what is left in it. None where there is none, or the thread is about to end.
 #[inline(always)]
 pub(crate) fn take<T>(pool: &'static LocalKey<Pool<T>>) -> Option<T> {
-    pool.try_with(|pool| pool.last.take().or_else(|| pool.take_another()))
+    match pool.try_with(|pool| pool.last.take()) {
+        Ok(Some(piece)) => Some(piece),
+        _ => take_another(pool),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn take_another<T>(pool: &'static LocalKey<Pool<T>>) -> Option<T> {
+    pool.try_with(|pool| pool.others.borrow_mut().pop())
         .ok()
         .flatten()
 }
@@ -54,10 +48,21 @@ pub(crate) fn take<T>(pool: &'static LocalKey<Pool<T>>) -> Option<T> {
 /// Keeps it for another call.
 #[inline(always)]
 pub(crate) fn give_back<T>(pool: &'static LocalKey<Pool<T>>, piece: T) {
-    // Without the pool, or with a full one, it is dropped.
+    let mut piece = Some(piece);
+    let _ = pool.try_with(|pool| piece = pool.last.replace(piece.take()));
+    if let Some(another) = piece {
+        keep_another(pool, another);
+    }
+}
+
+/// Without the pool, or with a full one, it is dropped.
+#[cold]
+#[inline(never)]
+fn keep_another<T>(pool: &'static LocalKey<Pool<T>>, piece: T) {
     let _ = pool.try_with(|pool| {
-        if let Some(before) = pool.last.replace(Some(piece)) {
-            pool.keep_another(before);
+        let mut others = pool.others.borrow_mut();
+        if others.len() < KEPT - 1 {
+            others.push(piece);
         }
     });
 }

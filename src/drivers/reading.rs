@@ -6,12 +6,16 @@
 
 use std::cell::Cell;
 
-use crate::vocabulary::clock::{Clock, Now, Reading};
+use tokio::time::Instant;
+
+use crate::vocabulary::clock::{Clock, Now, Reading, Timestamp};
 
 thread_local! {
     /// How many readings this thread has made.
     static MADE: Cell<u64> = const { Cell::new(0) };
-    static LAST: Cell<Option<Reading>> = const { Cell::new(None) };
+    // In parts: a reading that was just made stands in registers, and whoever copied it as a whole would wait for memory.
+    static AT: Cell<Timestamp> = const { Cell::new(Timestamp::from_nanos(0)) };
+    static INSTANT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// A point in the work of a thread: readings after it are recent, readings before it are not.
@@ -25,22 +29,23 @@ pub(crate) fn mark() -> Mark {
 }
 
 /// The time by that clock, if it was read since the mark as it was read then.
-#[inline]
+#[inline(always)]
 pub(crate) fn now_since(clock: &Clock, mark: Mark) -> Now<'_> {
     if MADE.get() == mark.0 || !clock.is_tokio() {
         return Now::of(clock);
     }
-    Now::of_reading(clock, LAST.get())
+    Now::of_reading(clock, Some(Reading::new(AT.get(), INSTANT.get())))
 }
 
 /// Leaves the reading, where one was made since the mark, to whoever asks next.
-#[inline]
+#[inline(always)]
 pub(crate) fn leave(now: &Now<'_>, clock: &Clock, mark: Mark) {
     if MADE.get() == mark.0
         && clock.is_tokio()
         && let Some(reading) = now.reading()
     {
-        LAST.set(Some(reading));
+        AT.set(reading.at());
+        INSTANT.set(reading.instant());
         MADE.set(mark.0.wrapping_add(1));
     }
 }

@@ -74,6 +74,12 @@ pub trait Policy: Clone + Send + Sync + 'static {
         None
     }
 
+    /// Whether [`would_refuse`](Policy::would_refuse) may name somebody: a first look, for who asks several policies.
+    #[inline(always)]
+    fn may_refuse(&self) -> bool {
+        Self::REFUSES
+    }
+
     /// The rejection of a call that arrived when [`would_refuse`](Policy::would_refuse) had named `by`, whatever it
     /// would answer now: the service was not polled ready. What lies around the policy that refuses is entered, and
     /// left by the rejection; where one of these lets the call wait in its queue, it waits there first.
@@ -238,6 +244,9 @@ pub enum Step {
 pub enum Next {
     /// The caller gets it.
     Done,
+    /// The same, after more attempts than one. Only [`succeed`](Policy::succeed) says so: most calls that succeed need not
+    /// be asked then how many they made.
+    DoneAfterRetries,
     /// The caller gets it, and what the call holds lives on until the end of the body.
     Hold,
     /// Another attempt after a wait, the end of which `pended` tells.

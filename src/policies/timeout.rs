@@ -324,6 +324,7 @@ impl TimeoutPass {
     }
 
     /// Begins to run at this point.
+    #[inline(always)]
     fn time(&mut self, now: &mut Now<'_>) {
         let deadline = now.after(self.limit).as_nanos();
         self.deadline = deadline.clamp(OUT + 1, UNTIMED - 1);
@@ -368,6 +369,7 @@ impl Policy for Timeout {
         Step::Call
     }
 
+    #[inline(always)]
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase() {
             Phase::Out => return None,

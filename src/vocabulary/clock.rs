@@ -220,6 +220,23 @@ pub(crate) struct Reading {
     instant: Option<tokio::time::Instant>,
 }
 
+impl Reading {
+    #[inline]
+    pub(crate) const fn new(at: Timestamp, instant: Option<tokio::time::Instant>) -> Self {
+        Self { at, instant }
+    }
+
+    #[inline]
+    pub(crate) const fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    #[inline]
+    pub(crate) const fn instant(&self) -> Option<tokio::time::Instant> {
+        self.instant
+    }
+}
+
 /// The time of one step, read from the clock when it is first needed and then once.
 #[derive(Debug)]
 pub struct Now<'a> {
@@ -253,12 +270,12 @@ impl<'a> Now<'a> {
     }
 
     /// The time.
-    #[inline]
+    #[inline(always)]
     pub fn get(&mut self) -> Timestamp {
         self.read().at
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&mut self) -> &Reading {
         self.reading.get_or_insert_with(|| match &self.clock.0 {
             Source::Tokio => {
@@ -276,7 +293,7 @@ impl<'a> Now<'a> {
     }
 
     /// The point so many nanoseconds from now, at most [`Timestamp::MAX`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn after(&mut self, nanos: u64) -> Timestamp {
         let &Reading { at, instant } = self.read();
         let point = Timestamp(at.0.saturating_add(nanos));
@@ -289,7 +306,7 @@ impl<'a> Now<'a> {
     ///
     /// For what [`after`](Now::after) told last it is known. To turn a timestamp into it costs little, but then the timer
     /// waits for the timestamp, which waits for the clock: that was a tenth of what a timer costs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn timer(&self, deadline: Timestamp) -> tokio::time::Instant {
         match self.told {
             Some((point, at)) if point == deadline => at,

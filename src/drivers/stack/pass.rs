@@ -1,10 +1,9 @@
 //! What a call holds of a stack.
 
-use super::stage::{AnyPass, Entry};
+use super::stage::AnyPass;
 use crate::{
     drivers::pool::{self, Pool},
     policies::step::{Next, Step},
-    vocabulary::rejected::Rejected,
 };
 
 /// What a call holds of a stack.
@@ -89,14 +88,10 @@ impl Frame {
 
     /// A stage did not let the call in.
     #[cold]
-    pub(super) fn stop_entering(&mut self, entered: usize, entry: Entry, refused: Option<Rejected>) -> Step {
-        if let (Entry::Refused, Some(rejected)) = (entry, refused) {
-            self.depth = entered;
-            return Step::Refused(rejected);
-        }
-        // It is inside as long as it waits; `poll_queue` and `expire` find it there.
-        self.depth = entered + 1;
-        Step::Queue
+    pub(super) fn stop_entering(&mut self, entered: usize, step: Step) -> Step {
+        // Who waits is inside as long as it does; `poll_queue` and `expire` find it there.
+        self.depth = entered + usize::from(matches!(step, Step::Queue));
+        step
     }
 
     /// The stage `at` asked for something that comes before the stages outside of it are left.

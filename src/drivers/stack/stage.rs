@@ -23,7 +23,6 @@ use crate::{
         event::{Observer, PolicyKind, What},
         outcome::{Abandoned, Outcome},
         predicate::Rules,
-        rejected::Rejected,
     },
 };
 
@@ -53,14 +52,6 @@ impl fmt::Debug for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.policy.fmt(f)
     }
-}
-
-/// What came of entering a stage: a [`Step`] that fits a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
-    Inside,
-    Queued,
-    Refused,
 }
 
 macro_rules! policies {
@@ -126,7 +117,11 @@ macro_rules! policies {
                 match self { $(Self::$kind(policy) => policy.tell_observers(what),)* }
             }
 
-            #[inline]
+            #[inline(always)]
+            pub(super) fn may_refuse(&self) -> bool {
+                match self { $(Self::$kind(policy) => Policy::may_refuse(policy),)* }
+            }
+
             pub(super) fn would_refuse(&self, may_wait: bool) -> Option<Refuser> {
                 match self { $(Self::$kind(policy) => Policy::would_refuse(policy, may_wait),)* }
             }
@@ -138,25 +133,13 @@ macro_rules! policies {
             }
 
             #[inline(always)]
-            pub(super) fn enter(
-                &self,
-                pass: &mut AnyPass,
-                ask: &impl Ask,
-                refused: &mut Option<Rejected>,
-            ) -> Entry {
+            pub(super) fn enter(&self, pass: &mut AnyPass, ask: &impl Ask) -> Step {
                 match self {
                     $(Self::$kind(policy) => {
                         let mut entered = <$kind as Policy>::Pass::default();
                         let step = policy.enter(&mut entered, ask);
                         *pass = AnyPass::$kind(entered);
-                        match step {
-                            Step::Call => Entry::Inside,
-                            Step::Queue => Entry::Queued,
-                            Step::Refused(rejected) => {
-                                *refused = Some(rejected);
-                                Entry::Refused
-                            }
-                        }
+                        step
                     })*
                 }
             }
@@ -179,6 +162,7 @@ macro_rules! policies {
                 }
             }
 
+            #[inline(always)]
             pub(super) fn pended(&self, pass: &mut AnyPass, now: &mut Now<'_>) -> Option<Timestamp> {
                 match (self, pass) {
                     $((Self::$kind(policy), AnyPass::$kind(pass)) => policy.pended(pass, now),)*

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     pass::{Frame, StackPass},
-    stage::{AnyPass, AnyPolicy, Entry, Stage},
+    stage::{AnyPass, AnyPolicy, Stage},
     succession::{Succeeds, Succession},
     which::Which,
 };
@@ -150,10 +150,9 @@ impl Stages {
             .iter()
             .zip(&mut frame.stages[inward])
         {
-            let mut refused = None;
-            match stage.policy.enter(inside, ask, &mut refused) {
-                Entry::Inside => entered += 1,
-                entry => return frame.stop_entering(entered, entry, refused),
+            match stage.policy.enter(inside, ask) {
+                Step::Call => entered += 1,
+                step => return frame.stop_entering(entered, step),
             }
         }
         frame.depth = entered;
@@ -170,7 +169,8 @@ impl Stages {
     }
 
     /// The first stage from there inward that would refuse.
-    #[inline(always)]
+    #[cold]
+    #[inline(never)]
     fn first_refuser(&self, from: usize, may_wait: bool) -> Option<Refuser> {
         let mut stages = self.0.refusing.within(from..self.0.stages.len());
         stages.find_map(|at| {
@@ -244,9 +244,18 @@ impl Policy for Stages {
         self.0.succession.newest().map(Self)
     }
 
-    #[inline]
+    #[inline(always)]
     fn would_refuse(&self, may_wait: bool) -> Option<Refuser> {
+        if !self.may_refuse() {
+            return None;
+        }
         self.first_refuser(0, may_wait)
+    }
+
+    #[inline]
+    fn may_refuse(&self) -> bool {
+        let mut refusing = self.0.refusing.within(0..self.0.stages.len());
+        refusing.any(|at| self.0.stages[at].policy.may_refuse())
     }
 
     fn refuse(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
@@ -296,10 +305,13 @@ impl Policy for Stages {
 
     fn pended(&self, pass: &mut StackPass, now: &mut Now<'_>) -> Option<Timestamp> {
         let frame = pass.frame_mut()?;
-        let entered = self.0.stages.iter().enumerate().take(frame.depth);
-        entered
-            .filter_map(|(at, stage)| stage.policy.pended(&mut frame.stages[at], now))
-            .min()
+        let (stages, insides) = (&self.0.stages[..frame.depth], &mut frame.stages[..frame.depth]);
+        let mut earliest = None;
+        for (stage, inside) in stages.iter().zip(insides) {
+            let deadline = stage.policy.pended(inside, now);
+            earliest = earliest.into_iter().chain(deadline).min();
+        }
+        earliest
     }
 
     #[inline]
@@ -353,7 +365,7 @@ impl Policy for Stages {
                 Advice::Stop | Advice::Retry => self.0.stages[at].leave(&mut frame.stages[at], outcome),
             };
             match next {
-                Next::Done => {}
+                Next::Done | Next::DoneAfterRetries => {}
                 Next::Hold => holds = true,
                 next @ (Next::Again | Next::Answer) => {
                     if holds {
@@ -384,13 +396,15 @@ impl Policy for Stages {
         };
         let depth = frame.depth;
         let (stages, insides) = (&self.0.stages[..depth], &mut frame.stages[..depth]);
-        for at in (0..depth).rev() {
-            let next = stages[at].policy.succeed(&mut insides[at]);
-            if next != Next::Done {
-                return frame.stop_at(at, next);
+        let mut done = Next::Done;
+        for (at, (stage, inside)) in stages.iter().zip(insides).enumerate().rev() {
+            match stage.policy.succeed(inside) {
+                Next::Done => {}
+                Next::DoneAfterRetries => done = Next::DoneAfterRetries,
+                next => return frame.stop_at(at, next),
             }
         }
-        Next::Done
+        done
     }
 
     #[inline]

@@ -114,8 +114,14 @@ impl Slots {
     /// Whether a call that came now would have to wait.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
+        self.may_be_full() && self.is_surely_full()
+    }
+
+    /// By the hint alone.
+    #[inline(always)]
+    pub(super) fn may_be_full(&self) -> bool {
         let Hint { fills, freed } = &self.hint;
-        fills.load(Ordering::Relaxed) != freed.load(Ordering::Relaxed) && self.is_surely_full()
+        fills.load(Ordering::Relaxed) != freed.load(Ordering::Relaxed)
     }
 
     #[cold]

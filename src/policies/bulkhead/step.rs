@@ -45,6 +45,11 @@ impl Policy for Bulkhead {
         (self.0.slots.is_full() && !(may_wait && self.can_wait())).then_some(Refuser::default())
     }
 
+    #[inline(always)]
+    fn may_refuse(&self) -> bool {
+        self.0.slots.may_be_full()
+    }
+
     fn refuse(&self, _by: Refuser, _pass: &mut Self::Pass, ask: &impl Ask) -> Step {
         Step::Refused(self.reject(self.full(ask.may_wait())))
     }
@@ -72,6 +77,7 @@ impl Policy for Bulkhead {
         })
     }
 
+    #[inline(always)]
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase() {
             Phase::Out | Phase::Inside => None,

@@ -38,6 +38,11 @@ impl Policy for CircuitBreaker {
         self.would_refuse_now()
     }
 
+    #[inline(always)]
+    fn may_refuse(&self) -> bool {
+        !self.0.gate.glance().admits()
+    }
+
     fn refuse(&self, by: Refuser, _pass: &mut Self::Pass, _ask: &impl Ask) -> Step {
         Step::Refused(self.refuse_unready(by))
     }
@@ -59,6 +64,7 @@ impl Policy for CircuitBreaker {
         pass.watch() == Watch::Out
     }
 
+    #[inline(always)]
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         let already = match pass.watch() {
             Watch::Out | Watch::Clock => return None,

@@ -54,6 +54,7 @@ impl Policy for Retry {
         Step::Call
     }
 
+    #[inline(always)]
     fn pended(&self, pass: &mut Self::Pass, now: &mut Now<'_>) -> Option<Timestamp> {
         match pass.phase() {
             Phase::Out | Phase::Due => None,
@@ -111,7 +112,10 @@ impl Policy for Retry {
             }
             return Next::Done;
         }
-        self.leave(pass, &Outcome::success())
+        match self.leave(pass, &Outcome::success()) {
+            Next::Done if pass.attempt() > 1 => Next::DoneAfterRetries,
+            next => next,
+        }
     }
 
     #[inline(always)]
