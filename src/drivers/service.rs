@@ -257,7 +257,7 @@ where
 
     /// Ready when the inner service is, or when the policy would refuse anyway. Nothing is reserved: admission
     /// happens in the call.
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         if self.guarding.policy.is_superseded()
             && let Some(renewed) = self.guarding.renewed()

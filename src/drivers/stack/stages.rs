@@ -42,6 +42,8 @@ struct List {
     is_plain: bool,
     /// Which stages may refuse a call that comes.
     refusing: Which,
+    /// The same, as places: every call begins with a look at them.
+    refusers: Box<[u8]>,
     /// Which count attempts.
     counting: Which,
     /// Which limit what they guard.
@@ -78,6 +80,8 @@ impl Stages {
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
         let is_plain = stages.iter().all(|stage| stage.rules.is_none());
         let refusing = Which::of(&stages, |stage| stage.policy.refuses());
+        let places = refusing.within(0..stages.len());
+        let refusers = places.filter_map(|at| u8::try_from(at).ok()).collect();
         let counting = Which::of(&stages, |stage| stage.policy.kind() == PolicyKind::Retry);
         let limiting = Which::of(&stages, |stage| stage.policy.limits());
         Self(Arc::new(List {
@@ -86,6 +90,7 @@ impl Stages {
             clock,
             is_plain,
             refusing,
+            refusers,
             counting,
             limiting,
             reloads,
@@ -179,6 +184,32 @@ impl Stages {
         })
     }
 
+    /// The stages within `depth` leave with a success, from the inside out, up to one that has more to say than that.
+    #[inline(always)]
+    fn succeed_within(&self, frame: &mut Frame, depth: usize) -> (usize, Next) {
+        let entered = self.0.stages[..depth].iter().zip(&mut frame.stages[..depth]);
+        for (at, (stage, inside)) in entered.enumerate().rev() {
+            let next = stage.policy.succeed(inside);
+            if next != Next::Done {
+                return (at, next);
+            }
+        }
+        (0, Next::Done)
+    }
+
+    /// Goes on after the stage `at` has said what follows.
+    #[cold]
+    #[inline(never)]
+    fn succeed_further(&self, frame: &mut Frame, at: usize, next: Next) -> Next {
+        if next != Next::DoneAfterRetries {
+            return frame.stop_at(at, next);
+        }
+        match self.succeed_within(frame, at) {
+            (_, Next::Done) => next,
+            (at, next) => self.succeed_further(frame, at, next),
+        }
+    }
+
     /// Abandons the stages that a deadline cut off.
     #[cold]
     fn abandon_cut(&self, frame: &mut Frame, why: Abandoned) {
@@ -254,8 +285,13 @@ impl Policy for Stages {
 
     #[inline]
     fn may_refuse(&self) -> bool {
-        let mut refusing = self.0.refusing.within(0..self.0.stages.len());
-        refusing.any(|at| self.0.stages[at].policy.may_refuse())
+        let stages = &self.0.stages;
+        let mut refusers = self.0.refusers.iter();
+        refusers.any(|at| {
+            stages
+                .get(usize::from(*at))
+                .is_some_and(|stage| stage.policy.may_refuse())
+        })
     }
 
     fn refuse(&self, by: Refuser, pass: &mut StackPass, ask: &impl Ask) -> Step {
@@ -395,16 +431,10 @@ impl Policy for Stages {
             return Next::Done;
         };
         let depth = frame.depth;
-        let (stages, insides) = (&self.0.stages[..depth], &mut frame.stages[..depth]);
-        let mut done = Next::Done;
-        for (at, (stage, inside)) in stages.iter().zip(insides).enumerate().rev() {
-            match stage.policy.succeed(inside) {
-                Next::Done => {}
-                Next::DoneAfterRetries => done = Next::DoneAfterRetries,
-                next => return frame.stop_at(at, next),
-            }
+        match self.succeed_within(frame, depth) {
+            (_, Next::Done) => Next::Done,
+            (at, next) => self.succeed_further(frame, at, next),
         }
-        done
     }
 
     #[inline]
