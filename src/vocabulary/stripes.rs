@@ -1,9 +1,9 @@
 //! A cell for each thread.
 
 #[cfg(buttress_loom)]
-pub(crate) use self::explored::Striped;
+pub(crate) use self::explored::{STRIPES, Striped};
 #[cfg(not(buttress_loom))]
-pub(crate) use self::real::Striped;
+pub(crate) use self::real::{STRIPES, Striped};
 
 #[cfg(not(buttress_loom))]
 mod real {
@@ -18,7 +18,7 @@ mod real {
     use crate::vocabulary::sync::AtomicU64;
 
     /// More than the threads that record at once on most machines; two that share a cell still count right.
-    const STRIPES: usize = 16;
+    pub(crate) const STRIPES: usize = 16;
 
     #[derive(Debug)]
     pub(crate) struct Striped(OnceLock<Box<[Line]>>);
@@ -81,10 +81,12 @@ mod explored {
 
     use crate::vocabulary::sync::{AtomicU32, AtomicU64, Ordering};
 
+    pub(crate) const STRIPES: usize = 2;
+
     #[derive(Debug)]
     pub(crate) struct Striped {
         opened: AtomicU32,
-        lines: [AtomicU64; 2],
+        lines: [AtomicU64; STRIPES],
         /// Loom's threads begin anew with each execution, and so do their numbers here.
         threads: AtomicUsize,
     }
@@ -103,7 +105,7 @@ mod explored {
         }
 
         pub(crate) fn cell(&self) -> Option<&AtomicU64> {
-            self.is_open().then(|| &self.lines[self.thread() % 2])
+            self.is_open().then(|| &self.lines[self.thread() % STRIPES])
         }
 
         pub(crate) fn cells(&self) -> impl Iterator<Item = &AtomicU64> {

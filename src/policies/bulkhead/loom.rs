@@ -355,3 +355,118 @@ fn who_asks_after_the_last_slot_was_taken_hears_that_none_is_free() {
         assert_idle(&slots, 3);
     });
 }
+
+/// Three slots, of which this thread has parked one.
+fn parked() -> Arc<Slots> {
+    let slots = Slots::new(3);
+    slots.let_park();
+    assert!(slots.try_acquire());
+    slots.release();
+    assert!(slots.has_parked(), "nothing was parked");
+    Arc::new(slots)
+}
+
+#[test]
+fn a_slot_that_one_thread_parks_another_gets_when_there_is_none_left() {
+    model(|| {
+        let slots = parked();
+        let done = Arc::new(AtomicU32::new(0));
+        let other = {
+            let done = Arc::clone(&done);
+            beside(&slots, move |slots| {
+                for _ in 0..2 {
+                    assert!(slots.try_acquire(), "two were free all the time");
+                }
+                let third = slots.try_acquire();
+                while done.load(Ordering::Acquire) == 0 {
+                    thread::yield_now();
+                }
+                assert!(third || slots.try_acquire(), "it stayed with who had parked it");
+            })
+        };
+        if slots.try_acquire() {
+            slots.release();
+        }
+        done.store(1, Ordering::Release);
+        other.join().unwrap();
+        assert!(!slots.try_acquire(), "a slot was invented");
+        (0..3).for_each(|_| slots.release());
+        assert_idle(&slots, 3);
+    });
+}
+
+#[test]
+fn calls_of_threads_that_park_have_their_slots_to_themselves() {
+    model_within(2, || {
+        let slots = parked();
+        let work = Arc::new(Work::default());
+        // Two of three are taken, so that the calls compete for one.
+        let held = beside(&slots, |slots| {
+            assert!(slots.try_acquire() && slots.try_acquire());
+        });
+        held.join().unwrap();
+        let call = |slots: &Slots, work: &Work| {
+            if slots.try_acquire() {
+                work.alone();
+                slots.release();
+            }
+        };
+        let other = {
+            let work = Arc::clone(&work);
+            beside(&slots, move |slots| {
+                slots.let_park();
+                call(slots, &work);
+            })
+        };
+        call(&slots, &work);
+        call(&slots, &work);
+        other.join().unwrap();
+        slots.release();
+        slots.release();
+        assert_idle(&slots, 3);
+    });
+}
+
+#[test]
+fn a_slot_that_is_parked_and_an_arrival_do_not_miss_each_other() {
+    model(|| {
+        let slots = parked();
+        assert!((0..3).all(|_| slots.try_acquire()));
+        let other = beside(&slots, |slots| match slots.arrive(8, Duration::MAX) {
+            Arrival::Admitted => {}
+            Arrival::Queued(ticket) => {
+                let mut waiting = Waiting::new(slots, ticket);
+                waiting.poll();
+                // The others are given back too: by then at the latest it has its slot.
+                while !waiting.granted {
+                    thread::yield_now();
+                    waiting.poll();
+                }
+            }
+            Arrival::Refused => panic!("the queue has room"),
+        });
+        slots.release();
+        other.join().unwrap();
+        assert_eq!((slots.in_flight(), slots.waiting()), (3, 0));
+        (0..3).for_each(|_| slots.release());
+        assert_idle(&slots, 3);
+    });
+}
+
+#[test]
+fn a_lower_limit_takes_back_what_is_parked() {
+    model(|| {
+        let slots = parked();
+        let other = beside(&slots, |slots| slots.resize(1));
+        let inside = slots.try_acquire();
+        let another = slots.try_acquire();
+        other.join().unwrap();
+        assert!(inside, "one slot was free all the time");
+        if another {
+            slots.release();
+        }
+        assert!(!slots.try_acquire());
+        slots.release();
+        assert_idle(&slots, 1);
+    });
+}

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config.rs` | settings, and which are refused |
 //! | `slots.rs` | the slots and the queue for them |
+//! | `parked.rs` | free slots that threads keep for their next call |
 //! | `pass.rs` | what a call holds of it |
 //! | `meter.rs` | what it counts for whoever exports it |
 //! | `step.rs` | the bulkhead as a step machine around a call |
@@ -12,6 +13,7 @@ mod config;
 #[cfg(all(test, buttress_loom))]
 mod loom;
 pub(crate) mod meter;
+mod parked;
 mod pass;
 mod slots;
 mod step;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::parked::Parked;
 use crate::vocabulary::{
     clock::Timestamp,
     sync::{AtomicU64, Mutex, Ordering, lock},
@@ -15,7 +16,7 @@ use crate::vocabulary::{
 /// which they came.
 ///
 /// Without waiters a slot is taken by one atomic exchange and given back by one subtraction. Whoever finds waiters goes
-/// through the queue's lock, so that nobody overtakes them.
+/// through the queue's lock, so that nobody overtakes them. Threads that meet there [park](Parked) free slots for themselves.
 ///
 /// In this order: between the word, which calls write to, and the hint, which they hardly ever do, there are 64 bytes and
 /// so the end of a cache line.
@@ -28,6 +29,7 @@ pub(super) struct Slots {
     word: AtomicU64,
     queue: Mutex<Queue>,
     hint: Hint,
+    parked: Parked,
 }
 
 const _: () = assert!(std::mem::offset_of!(Slots, hint) >= std::mem::offset_of!(Slots, word) + 64);
@@ -96,6 +98,7 @@ impl Slots {
                 fills: AtomicU64::new(0),
                 freed: AtomicU64::new(0),
             },
+            parked: Parked::new(),
         }
     }
 
@@ -103,8 +106,10 @@ impl Slots {
         limit_of(self.word.load(Ordering::Relaxed))
     }
 
+    /// Calls inside. What is parked meanwhile may be taken off or not.
     pub(super) fn in_flight(&self) -> u32 {
-        count_of(self.word.load(Ordering::Relaxed))
+        let parked = self.parked.count();
+        count_of(self.word.load(Ordering::Relaxed)).saturating_sub(parked)
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -129,7 +134,10 @@ impl Slots {
     fn is_surely_full(&self) -> bool {
         // Before the word: whoever takes the last slot after this look at it makes this number another one.
         let fills = self.hint.fills.load(Ordering::Acquire);
-        let word = self.word.load(Ordering::Relaxed);
+        let mut word = self.word.load(Ordering::Relaxed);
+        if !has_room(word) && self.parked.may_be_open() {
+            word = self.reclaim(&lock(&self.queue));
+        }
         // Not while it may be full again soon: to write this costs others more than to look at the word.
         if has_room(word) && count_of(word) < limit_of(word) / 2 {
             self.hint.freed.store(fills, Ordering::Relaxed);
@@ -148,6 +156,14 @@ impl Slots {
     /// Takes a slot when one is free and nobody waits for it.
     #[inline]
     pub(super) fn try_acquire(&self) -> bool {
+        self.parked.take()
+            || self.try_acquire_shared()
+            || self.parked.may_be_open() && self.try_acquire_parked()
+    }
+
+    /// The same, where those that are parked are not free.
+    #[inline]
+    fn try_acquire_shared(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while has_room(word) {
             match self
@@ -158,21 +174,66 @@ impl Slots {
                     self.note_if_full(word + 1);
                     return true;
                 }
-                Err(changed) => word = changed,
+                Err(changed) => {
+                    word = changed;
+                    self.met(word);
+                }
             }
         }
         false
     }
 
+    /// The same, after all that is parked was given back.
+    #[cold]
+    #[inline(never)]
+    fn try_acquire_parked(&self) -> bool {
+        self.reclaim(&lock(&self.queue));
+        self.try_acquire_shared()
+    }
+
+    /// Gives back what threads have parked, and lets them park nothing more. Tells what the word is after that.
+    fn reclaim(&self, _queue: &Queue) -> u64 {
+        match u64::from(self.parked.close()) {
+            0 => self.word.load(Ordering::Relaxed),
+            parked => self.word.fetch_sub(parked, Ordering::Release) - parked,
+        }
+    }
+
+    /// Another thread has changed the word at the same time, to this: lets this one park slots.
+    #[cold]
+    fn met(&self, word: u64) {
+        if has_room(word) && self.parked.is_wanted(limit_of(word), count_of(word)) {
+            self.let_park();
+        }
+    }
+
+    /// Lets this thread park slots, where there are enough and nobody waits.
+    pub(super) fn let_park(&self) {
+        // Somebody else may hold the lock for as long as it takes to wake many: this is not worth waiting for.
+        if let Ok(_queue) = self.queue.try_lock() {
+            let word = self.word.load(Ordering::Relaxed);
+            if has_room(word) {
+                self.parked.open(limit_of(word), count_of(word));
+            }
+        }
+    }
+
+    #[cfg(all(test, buttress_loom))]
+    pub(super) fn has_parked(&self) -> bool {
+        self.parked.count() > 0
+    }
+
     /// Takes a slot, or a place in the queue, for as long as `wait`, when fewer than `longest` have one.
     pub(super) fn arrive(&self, longest: u32, wait: Duration) -> Arrival {
-        if self.try_acquire() {
+        if self.parked.take() || self.try_acquire_shared() {
             return Arrival::Admitted;
         }
         let mut queue = lock(&self.queue);
+        // From here on each slot that is given back changes the word.
+        self.reclaim(&queue);
         if queue.waiting.len() >= longest as usize {
             // A slot may have come free meanwhile.
-            return if self.try_acquire() {
+            return if self.try_acquire_shared() {
                 Arrival::Admitted
             } else {
                 Arrival::Refused
@@ -183,7 +244,7 @@ impl Slots {
         loop {
             let word = self.word.load(Ordering::Relaxed);
             if has_room(word) {
-                if self.try_acquire() {
+                if self.try_acquire_shared() {
                     return Arrival::Admitted;
                 }
             } else if self
@@ -283,6 +344,9 @@ impl Slots {
     /// subtracts first and looks at what it had been.
     #[inline]
     pub(super) fn release(&self) {
+        if self.parked.park() {
+            return;
+        }
         if self.word.fetch_sub(1, Ordering::Release) & WAITERS != 0 {
             self.serve();
         }
@@ -301,6 +365,7 @@ impl Slots {
     /// waiters at once.
     pub(super) fn resize(&self, limit: u32) {
         let mut queue = lock(&self.queue);
+        self.reclaim(&queue);
         // Without waiters others change the word meanwhile.
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
@@ -321,12 +386,17 @@ impl Slots {
         wake(wakers);
     }
 
+    /// Whether the word has a slot, whoever waits.
+    fn has_slot(&self) -> bool {
+        has_room(self.word.load(Ordering::Relaxed) & !WAITERS)
+    }
+
     /// Gives free slots to those who wait, and hands back whom to wake once the lock is released. With the
     /// lock held: while anybody waits, nobody else takes a slot or changes the limit. One that comes free after the look
     /// at the word is handed on by whoever gave it back.
     fn grant(&self, queue: &mut Queue) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        while !queue.waiting.is_empty() && self.in_flight() < self.limit() {
+        while !queue.waiting.is_empty() && self.has_slot() {
             if let Some(Waiter { place, waker }) = queue.waiting.pop_front() {
                 self.word.fetch_add(1, Ordering::AcqRel);
                 queue.granted.push(place);
@@ -419,6 +489,8 @@ mod tests {
         On(u64),
         Cancel(prop::sample::Index),
         Resize(u32),
+        /// Its thread may park slots from now on, where there are many.
+        Spread,
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -431,7 +503,8 @@ mod tests {
             2 => any::<prop::sample::Index>().prop_map(Op::Expire),
             2 => (1..700_u64).prop_map(Op::On),
             2 => any::<prop::sample::Index>().prop_map(Op::Cancel),
-            1 => (1..5_u32).prop_map(Op::Resize),
+            1 => prop_oneof![1..5_u32, 17..40_u32].prop_map(Op::Resize),
+            1 => Just(Op::Spread),
         ]
     }
 
@@ -496,7 +569,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_admits_whom_a_list_of_who_came_admits(limit in 1..4_u32, ops in vec(op(), 0..80)) {
+        fn it_admits_whom_a_list_of_who_came_admits(
+            limit in prop_oneof![1..4_u32, 17..24_u32],
+            ops in vec(op(), 0..80),
+        ) {
             let slots = Slots::new(limit);
             let (waiting, granted, now) = (vec![], vec![], Timestamp::default());
             let mut naive = Naive { limit, inside: 0, waiting, granted, now };
@@ -568,6 +644,7 @@ mod tests {
                         naive.remove(at);
                         naive.serve();
                     }
+                    Op::Spread => slots.let_park(),
                     Op::Resize(limit) => {
                         slots.resize(limit);
                         naive.limit = limit;
@@ -585,6 +662,84 @@ mod tests {
                     prop_assert!(queued.waker.0.load(SeqCst) >= 1, "given a slot and not woken");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_thread_parks_free_slots_and_another_gets_them_when_there_is_none_left() {
+        let slots = Slots::new(20);
+        slots.let_park();
+        let taken = || count_of(slots.word.load(Ordering::Relaxed));
+        for _ in 0..3 {
+            assert!(slots.try_acquire());
+            assert_eq!((taken(), slots.in_flight()), (1, 1), "the slot that was parked");
+            slots.release();
+            assert_eq!((taken(), slots.in_flight()), (1, 0));
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for call in 1..=20 {
+                    assert!(!slots.is_full(), "before call {call}");
+                    assert!(slots.try_acquire(), "call {call}");
+                }
+                assert!(!slots.try_acquire() && slots.is_full());
+            });
+        });
+        // Nearly full, it lets nobody park.
+        slots.release();
+        slots.let_park();
+        slots.release();
+        assert_eq!(taken(), 18);
+    }
+
+    #[test]
+    fn who_waits_gets_a_slot_that_was_parked() {
+        let slots = Slots::new(20);
+        slots.let_park();
+        assert!(slots.try_acquire());
+        slots.release();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(slots.arrive(8, WAIT), Arrival::Admitted);
+                }
+                assert!(matches!(slots.arrive(8, WAIT), Arrival::Queued(_)));
+            });
+        });
+        slots.release();
+        assert_eq!((slots.in_flight(), slots.waiting()), (20, 0), "handed on");
+    }
+
+    #[test]
+    fn threads_that_meet_never_hold_more_slots_than_there_are_and_lose_none() {
+        for limit in [1, 3, 17, 24, 64] {
+            let slots = Slots::new(limit);
+            let inside = PlainU32::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let mut held = 0;
+                        for step in 0..20_000_u32 {
+                            // Runs of calls at once, of changing length.
+                            if step.wrapping_mul(2_654_435_761) >> 28 < 8 && slots.try_acquire() {
+                                held += 1;
+                                assert!(inside.fetch_add(1, SeqCst) < limit, "more than {limit}");
+                            } else if held > 0 {
+                                held -= 1;
+                                inside.fetch_sub(1, SeqCst);
+                                slots.release();
+                            }
+                        }
+                        (0..held).for_each(|_| {
+                            inside.fetch_sub(1, SeqCst);
+                            slots.release();
+                        });
+                    });
+                }
+            });
+            assert_eq!(slots.in_flight(), 0);
+            assert!((0..limit).all(|_| slots.try_acquire()), "a slot was lost");
+            assert!(!slots.try_acquire(), "a slot was invented");
         }
     }
 
