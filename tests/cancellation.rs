@@ -11,7 +11,9 @@ mod lab;
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -851,6 +853,57 @@ async fn a_classifier_that_panics_costs_no_permit() {
         2,
         "its permit is used or returned"
     );
+}
+
+/// A call that is never ready, and panics when it is dropped.
+struct PanicsWhenDropped;
+
+impl Future for PanicsWhenDropped {
+    type Output = Result<u32, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Pending
+    }
+}
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("as ordered"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_panics_while_it_is_dropped_costs_no_permit() {
+    async fn panics<S>(limit: &Bulkhead, breaker: &CircuitBreaker, mut service: S)
+    where
+        S: Service<u32, Response = u32, Error = BoxError>,
+    {
+        let mut call = Box::pin(service.ready().await.unwrap().call(1));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(limit.snapshot().in_flight, 1);
+        let unwound = catch_unwind(AssertUnwindSafe(|| drop(call)));
+        assert!(unwound.is_err(), "it panicked when it was dropped");
+        assert_eq!(limit.snapshot().in_flight, 0, "its slot");
+        assert_eq!(permits_left(breaker), 1, "its permit");
+    }
+
+    let never = || tower::service_fn(|_: u32| PanicsWhenDropped);
+    let (limit, breaker) = (bulkhead(1, 0), half_open(1));
+    let layers = ServiceBuilder::new()
+        .layer(BulkheadLayer::new(limit.clone()))
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .service(never());
+    panics(&limit, &breaker, layers).await;
+
+    let (limit, breaker) = (bulkhead(1, 0), half_open(1));
+    let stack = Stack::builder()
+        .bulkhead(limit.clone())
+        .circuit_breaker(breaker.clone())
+        .build()
+        .unwrap()
+        .once();
+    panics(&limit, &breaker, stack.layer(never())).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use crate::{
     policies::step::{Expired, Next, Policy, Step},
     vocabulary::{
         clock::Now,
-        outcome::{Advice, Outcome},
+        outcome::{Abandoned, Advice, Outcome},
         rejected::{Reason, Rejected},
     },
 };
@@ -445,11 +445,26 @@ fn clear_up<A: Guarded, F, G, N>(this: Pin<&mut Driven<A, F, G, N>>) {
     let _timer = mem::take(&mut **this.timer);
     let aside = mem::replace(&mut **this.aside, Aside::Nothing);
     if *this.progress != Progress::Over {
-        // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits.
+        let why = dropping::cause(*this.progress == Progress::Panicked);
+        let (policy, pass) = (this.attempts.policy(), this.pass);
+        // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits; and its
+        // slot goes even if it panics then.
+        let _last = Abandon { policy, pass, why };
         this.attempt.set(None);
         drop(aside);
-        let why = dropping::cause(*this.progress == Progress::Panicked);
-        this.attempts.policy().abandon(this.pass, why);
+    }
+}
+
+/// Abandons the call when it goes.
+struct Abandon<'a, P: Policy> {
+    policy: &'a P,
+    pass: &'a mut P::Pass,
+    why: Abandoned,
+}
+
+impl<P: Policy> Drop for Abandon<'_, P> {
+    fn drop(&mut self) {
+        self.policy.abandon(self.pass, self.why);
     }
 }
 
