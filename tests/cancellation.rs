@@ -12,7 +12,10 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -885,7 +888,11 @@ async fn a_call_that_panics_while_it_is_dropped_costs_no_permit() {
         let unwound = catch_unwind(AssertUnwindSafe(|| drop(call)));
         assert!(unwound.is_err(), "it panicked when it was dropped");
         assert_eq!(limit.snapshot().in_flight, 0, "its slot");
-        assert_eq!(permits_left(breaker), 1, "its permit");
+        assert_eq!(
+            breaker.state(),
+            State::Open,
+            "a panic is a failure, of a probe too"
+        );
     }
 
     let never = || tower::service_fn(|_: u32| PanicsWhenDropped);
@@ -904,6 +911,78 @@ async fn a_call_that_panics_while_it_is_dropped_costs_no_permit() {
         .unwrap()
         .once();
     panics(&limit, &breaker, stack.layer(never())).await;
+}
+
+/// A service that never answers, and panics when it is cloned or asked whether it is ready, as ordered.
+#[derive(Default)]
+struct Fragile {
+    ordered: Arc<AtomicBool>,
+}
+
+impl Fragile {
+    fn touch(&self) {
+        if self.ordered.load(Relaxed) {
+            std::panic::resume_unwind(Box::new("as ordered"));
+        }
+    }
+}
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        self.touch();
+        let ordered = Arc::clone(&self.ordered);
+        Self { ordered }
+    }
+}
+
+impl Service<u32> for Fragile {
+    type Response = u32;
+    type Error = BoxError;
+    type Future = std::future::Pending<Result<u32, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.touch();
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: u32) -> Self::Future {
+        std::future::pending()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_panics_while_its_call_begins_to_wait_leaves_no_ghost_in_the_queue() {
+    let (service, limit) = (Fragile::default(), bulkhead(1, 1000));
+    let ordered = Arc::clone(&service.ordered);
+    let mut service = BulkheadLayer::new(limit.clone()).layer(service);
+    let first = service.ready().await.unwrap().call(1);
+    service.ready().await.unwrap();
+    ordered.store(true, Relaxed);
+    let unwound = catch_unwind(AssertUnwindSafe(|| drop(service.call(2))));
+    assert!(
+        unwound.is_err(),
+        "it was cloned, so that it can be had after the wait"
+    );
+    ordered.store(false, Relaxed);
+    assert_eq!(limit.snapshot().queued, 0);
+    drop(first);
+    assert_eq!(limit.snapshot().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_panicked_when_it_was_asked_is_not_ready_any_more() {
+    let service = Fragile::default();
+    let ordered = Arc::clone(&service.ordered);
+    let mut service = TimeoutLayer::new(timeout(1000)).layer(service);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    ordered.store(true, Relaxed);
+    let unwound = catch_unwind(AssertUnwindSafe(|| service.poll_ready(&mut cx).is_ready()));
+    assert!(unwound.is_err());
+    ordered.store(false, Relaxed);
+    let error = service.call(1).await.unwrap_err();
+    let rejected = error.downcast_ref::<buttress::Rejected>().unwrap();
+    assert_eq!(rejected.reason(), &Reason::NotPolledReady);
 }
 
 #[tokio::test(start_paused = true)]

@@ -445,13 +445,16 @@ fn clear_up<A: Guarded, F, G, N>(this: Pin<&mut Driven<A, F, G, N>>) {
     let _timer = mem::take(&mut **this.timer);
     let aside = mem::replace(&mut **this.aside, Aside::Nothing);
     if *this.progress != Progress::Over {
-        let why = dropping::cause(*this.progress == Progress::Panicked);
-        let (policy, pass) = (this.attempts.policy(), this.pass);
         // The attempt goes before its slot does, or for a moment there would be more than the bulkhead admits; and its
         // slot goes even if it panics then.
-        let _last = Abandon { policy, pass, why };
+        let mut last = Abandon {
+            policy: this.attempts.policy(),
+            pass: this.pass,
+            why: Abandoned::Panicked,
+        };
         this.attempt.set(None);
         drop(aside);
+        last.why = dropping::cause(*this.progress == Progress::Panicked);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     marker::PhantomData,
+    mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -170,6 +171,15 @@ enum Readiness {
     Refuses(Refuser),
 }
 
+/// Notes that nothing is known of a service that panics when it is asked whether it is ready.
+struct Asking<'a>(&'a mut Readiness);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        *self.0 = Readiness::Unknown;
+    }
+}
+
 impl<S, P, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
     /// The service inside.
     pub const fn get_ref(&self) -> &S {
@@ -272,7 +282,9 @@ where
             self.readiness = Readiness::Refuses(by);
             return Poll::Ready(Ok(()));
         }
+        let asking = Asking(&mut self.readiness);
         let polled = self.inner.poll_ready(cx);
+        mem::forget(asking);
         self.readiness = if matches!(polled, Poll::Ready(Ok(()))) {
             Readiness::Ready
         } else {
@@ -297,7 +309,7 @@ where
             policy.enter(&mut pass, &ask)
         } else {
             let step;
-            let readiness = std::mem::replace(&mut self.readiness, Readiness::Unknown);
+            let readiness = mem::replace(&mut self.readiness, Readiness::Unknown);
             (pass, step) = refuse(policy, readiness, &ask);
             step
         };
@@ -334,28 +346,36 @@ where
     };
     match step {
         Step::Call => {
-            let mut entered = Entered {
+            let entered = Entered {
                 policy: &guarding.policy,
                 pass,
             };
             let attempt = inner.call(request);
-            let pass = std::mem::take(&mut entered.pass);
-            std::mem::forget(entered);
+            let pass = entered.goes_on();
             DrivenBy::new(attempts(), pass, Some(attempt), Aside::Nothing)
         }
         Step::Queue => {
-            let aside = queue::<S, Req, R, _, _>(inner, request);
+            let policy = &guarding.policy;
+            let (pass, aside) = queue::<S, Req, P, R, _, _>(inner, Entered { policy, pass }, request);
             DrivenBy::new(attempts(), pass, None, aside)
         }
         Step::Refused(rejected) => DrivenBy::new(attempts(), pass, None, Aside::Refused(rejected)),
     }
 }
 
+/// What a call holds that waits for a slot.
+type Queued<P, G, N, T> = (<P as Policy>::Pass, Aside<G, N, T>);
+
 /// The first attempt waits for a slot.
 #[cold]
 #[inline(never)]
-fn queue<S, Req, R, G, T>(inner: &mut S, request: R::Sent) -> Aside<G, NextCall<S, R::Sent>, T>
+fn queue<S, Req, P, R, G, T>(
+    inner: &mut S,
+    entered: Entered<'_, P>,
+    request: R::Sent,
+) -> Queued<P, G, NextCall<S, R::Sent>, T>
 where
+    P: Policy,
     R: Replay<Req> + Renew<S>,
     T: Timer,
 {
@@ -364,7 +384,7 @@ where
         ready: false,
         request: Some(request),
     };
-    Aside::between(next, Wait::Slot)
+    (entered.goes_on(), Aside::between(next, Wait::Slot))
 }
 
 /// The rejection of a call for which the service was not polled ready. It gives the pass as a value: one whose address
@@ -381,16 +401,26 @@ fn refuse<P: Policy>(policy: &P, readiness: Readiness, ask: &impl Ask) -> (P::Pa
     (pass, step)
 }
 
-/// Leaves the policy again when the inner service's `call` panics.
+/// Leaves the policy again when the inner service panics, in its `call` or while it is cloned.
 struct Entered<'a, P: Policy> {
     policy: &'a P,
     pass: P::Pass,
 }
 
+impl<P: Policy> Entered<'_, P> {
+    /// It did not.
+    #[inline(always)]
+    fn goes_on(mut self) -> P::Pass {
+        let pass = mem::take(&mut self.pass);
+        mem::forget(self);
+        pass
+    }
+}
+
 impl<P: Policy> Drop for Entered<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
-        panicked(self.policy, std::mem::take(&mut self.pass));
+        panicked(self.policy, mem::take(&mut self.pass));
     }
 }
 

@@ -396,6 +396,26 @@ fn a_slot_that_one_thread_parks_another_gets_when_there_is_none_left() {
 }
 
 #[test]
+fn who_comes_while_another_takes_back_what_is_parked_is_not_refused() {
+    model(|| {
+        let slots = parked();
+        // So that the word is full, and of three slots one is free.
+        let held = beside(&slots, |slots| {
+            assert!(slots.try_acquire() && slots.try_acquire());
+        });
+        held.join().unwrap();
+        let other = beside(&slots, |slots| {
+            assert!(!slots.is_full() || slots.in_flight() == 3, "a slot was free");
+        });
+        assert!(slots.try_acquire(), "a slot was free all the time");
+        other.join().unwrap();
+        assert!(slots.is_full() && !slots.try_acquire());
+        (0..3).for_each(|_| slots.release());
+        assert_idle(&slots, 3);
+    });
+}
+
+#[test]
 fn calls_of_threads_that_park_have_their_slots_to_themselves() {
     model_within(2, || {
         let slots = parked();

@@ -2,7 +2,7 @@
 
 use crate::vocabulary::{
     stripes::{STRIPES, Striped},
-    sync::{AtomicU32, Ordering},
+    sync::{AtomicU64, Ordering},
 };
 
 /// Slots that are free and still taken from the word that all share, so that a thread whose calls come one after the
@@ -13,11 +13,13 @@ use crate::vocabulary::{
 /// every free slot: a call is refused only at a moment when none is free, and while somebody waits each slot that comes
 /// free goes to the word, and so to the first in the queue.
 ///
-/// There are none until two threads meet at the word, and none in a bulkhead that is nearly full or has few slots.
+/// There are none until two threads meet at the word. Cells are opened only where all of them together would leave room,
+/// and so never in a bulkhead with few slots; what they hold when it fills up is taken back by who finds no other.
 #[derive(Debug)]
 pub(super) struct Parked {
-    /// Whether a cell may be open. Written under the lock.
-    open: AtomicU32,
+    /// Odd while a cell may be open. It becomes even again once what the cells held is given back: who reads the same even
+    /// number before and after a look at the word knows that nothing was parked meanwhile. Written under the lock.
+    version: AtomicU64,
     cells: Striped,
 }
 
@@ -32,7 +34,7 @@ const MOST: u32 = 16;
 impl Parked {
     pub(super) fn new() -> Self {
         Self {
-            open: AtomicU32::new(0),
+            version: AtomicU64::new(0),
             cells: Striped::new(),
         }
     }
@@ -60,7 +62,8 @@ impl Parked {
         let seen = cell.load(Ordering::Relaxed);
         (seen & COUNT_MASK) < (seen & !OPEN) >> ROOM_SHIFT
             && cell
-                .compare_exchange(seen, seen + 1, Ordering::Release, Ordering::Relaxed)
+                // Acquire: who hears of this slot is to hear that the cell was opened, by whatever thread.
+                .compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
     }
 
@@ -87,26 +90,24 @@ impl Parked {
         if let Some(cell) = self.cells.cell()
             && self.is_wanted(limit, taken)
         {
-            self.open.store(1, Ordering::Relaxed);
-            cell.store(
-                OPEN | u64::from(Self::room(limit, taken)) << ROOM_SHIFT,
-                Ordering::Relaxed,
-            );
+            let version = self.version.load(Ordering::Relaxed);
+            self.version.store(version | 1, Ordering::Relaxed);
+            let room = u64::from(Self::room(limit, taken));
+            cell.store(OPEN | room << ROOM_SHIFT, Ordering::Release);
         }
     }
 
-    /// Whether a cell may be open. Who has heard of a slot that was given back has heard of the cell that it was parked in.
+    /// The number of the time for which nothing has been parked so far; `None` where something may be.
     #[inline]
-    pub(super) fn may_be_open(&self) -> bool {
-        self.open.load(Ordering::Relaxed) != 0
+    pub(super) fn closed(&self) -> Option<u64> {
+        let version = self.version.load(Ordering::Acquire);
+        version.is_multiple_of(2).then_some(version)
     }
 
-    /// Closes all cells, and tells how many slots they held. Only under the lock of the queue.
+    /// Closes all cells, and tells how many slots they held. Only under the lock of the queue; they are closed for others
+    /// when [`settle`](Self::settle) says so.
     #[allow(clippy::cast_possible_truncation, reason = "a cell holds few")]
     pub(super) fn close(&self) -> u32 {
-        if !self.may_be_open() {
-            return 0;
-        }
         let held = self.cells.cells().map(|cell| {
             // Who opens cells holds the lock, so one that is closed stays so.
             if cell.load(Ordering::Relaxed) == 0 {
@@ -114,9 +115,13 @@ impl Parked {
             }
             (cell.swap(0, Ordering::Acquire) & COUNT_MASK) as u32
         });
-        let held = held.sum();
-        self.open.store(0, Ordering::Relaxed);
-        held
+        held.sum()
+    }
+
+    /// What the cells held is given back. Only under the same lock.
+    pub(super) fn settle(&self) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store((version | 1) + 1, Ordering::Release);
     }
 
     /// How many slots are parked, more or less: calls go on meanwhile.

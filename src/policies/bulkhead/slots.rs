@@ -16,7 +16,8 @@ use crate::vocabulary::{
 /// which they came.
 ///
 /// Without waiters a slot is taken by one atomic exchange and given back by one subtraction. Whoever finds waiters goes
-/// through the queue's lock, so that nobody overtakes them. Threads that meet there [park](Parked) free slots for themselves.
+/// through the queue's lock, so that nobody overtakes them. Threads that meet at the word [park](Parked) free slots for
+/// themselves; who finds none takes that lock to fetch them.
 ///
 /// In this order: between the word, which calls write to, and the hint, which they hardly ever do, there are 64 bytes and
 /// so the end of a cache line.
@@ -106,8 +107,10 @@ impl Slots {
         limit_of(self.word.load(Ordering::Relaxed))
     }
 
-    /// Calls inside. What is parked meanwhile may be taken off or not.
+    /// Calls inside, but for those that come or go meanwhile.
     pub(super) fn in_flight(&self) -> u32 {
+        // So that nobody gives back what was parked between the two looks.
+        let _queue = lock(&self.queue);
         let parked = self.parked.count();
         count_of(self.word.load(Ordering::Relaxed)).saturating_sub(parked)
     }
@@ -135,8 +138,8 @@ impl Slots {
         // Before the word: whoever takes the last slot after this look at it makes this number another one.
         let fills = self.hint.fills.load(Ordering::Acquire);
         let mut word = self.word.load(Ordering::Relaxed);
-        if !has_room(word) && self.parked.may_be_open() {
-            word = self.reclaim(&lock(&self.queue));
+        if !has_room(word) {
+            word = self.look();
         }
         // Not while it may be full again soon: to write this costs others more than to look at the word.
         if has_room(word) && count_of(word) < limit_of(word) / 2 {
@@ -156,9 +159,7 @@ impl Slots {
     /// Takes a slot when one is free and nobody waits for it.
     #[inline]
     pub(super) fn try_acquire(&self) -> bool {
-        self.parked.take()
-            || self.try_acquire_shared()
-            || self.parked.may_be_open() && self.try_acquire_parked()
+        self.parked.take() || self.try_acquire_shared() || self.try_acquire_parked()
     }
 
     /// The same, where those that are parked are not free.
@@ -183,20 +184,39 @@ impl Slots {
         false
     }
 
-    /// The same, after all that is parked was given back.
+    /// The same, where what is parked is given back first. It is refused only by a look that has found nothing.
     #[cold]
     #[inline(never)]
     fn try_acquire_parked(&self) -> bool {
-        self.reclaim(&lock(&self.queue));
-        self.try_acquire_shared()
+        while has_room(self.look()) {
+            if self.try_acquire_shared() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The word at a moment when nothing is parked.
+    fn look(&self) -> u64 {
+        if let Some(closed) = self.parked.closed() {
+            // Acquire, so that the version is read after it.
+            let word = self.word.load(Ordering::Acquire);
+            if self.parked.closed() == Some(closed) {
+                return word;
+            }
+        }
+        self.reclaim(&lock(&self.queue))
     }
 
     /// Gives back what threads have parked, and lets them park nothing more. Tells what the word is after that.
     fn reclaim(&self, _queue: &Queue) -> u64 {
-        match u64::from(self.parked.close()) {
-            0 => self.word.load(Ordering::Relaxed),
-            parked => self.word.fetch_sub(parked, Ordering::Release) - parked,
+        if self.parked.closed().is_some() {
+            return self.word.load(Ordering::Relaxed);
         }
+        let parked = u64::from(self.parked.close());
+        let word = self.word.fetch_sub(parked, Ordering::Release) - parked;
+        self.parked.settle();
+        word
     }
 
     /// Another thread has changed the word at the same time, to this: lets this one park slots.
@@ -209,7 +229,7 @@ impl Slots {
 
     /// Lets this thread park slots, where there are enough and nobody waits.
     pub(super) fn let_park(&self) {
-        // Somebody else may hold the lock for as long as it takes to wake many: this is not worth waiting for.
+        // It is not worth waiting for.
         if let Ok(_queue) = self.queue.try_lock() {
             let word = self.word.load(Ordering::Relaxed);
             if has_room(word) {
@@ -340,8 +360,8 @@ impl Slots {
 
     /// Gives a slot back, to the first who waits if anybody does.
     ///
-    /// Who comes first takes the word from the processor that had it last, and a load before would take it twice: so this
-    /// subtracts first and looks at what it had been.
+    /// Who comes to the word takes it from the processor that had it last, and a load before would take it twice: so this
+    /// subtracts there first and looks at what it had been.
     #[inline]
     pub(super) fn release(&self) {
         if self.parked.park() {
