@@ -171,15 +171,6 @@ enum Readiness {
     Refuses(Refuser),
 }
 
-/// Notes that nothing is known of a service that panics when it is asked whether it is ready.
-struct Asking<'a>(&'a mut Readiness);
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        *self.0 = Readiness::Unknown;
-    }
-}
-
 impl<S, P, X, R: Renew<S>, A> Guard<S, P, X, R, A> {
     /// The service inside.
     pub const fn get_ref(&self) -> &S {
@@ -282,9 +273,11 @@ where
             self.readiness = Readiness::Refuses(by);
             return Poll::Ready(Ok(()));
         }
-        let asking = Asking(&mut self.readiness);
+        // Should it panic: nothing is known then. Mostly that is so already, and not written again.
+        if self.readiness != Readiness::Unknown {
+            self.readiness = Readiness::Unknown;
+        }
         let polled = self.inner.poll_ready(cx);
-        mem::forget(asking);
         self.readiness = if matches!(polled, Poll::Ready(Ok(()))) {
             Readiness::Ready
         } else {
@@ -346,12 +339,13 @@ where
     };
     match step {
         Step::Call => {
-            let entered = Entered {
+            let mut entered = Entered {
                 policy: &guarding.policy,
                 pass,
             };
             let attempt = inner.call(request);
-            let pass = entered.goes_on();
+            let pass = mem::take(&mut entered.pass);
+            mem::forget(entered);
             DrivenBy::new(attempts(), pass, Some(attempt), Aside::Nothing)
         }
         Step::Queue => {
