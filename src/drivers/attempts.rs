@@ -94,28 +94,13 @@ pub trait Attempts: Guarded + Sized {
     fn carry(&self, response: Self::Response, held: Held<Self::Policy>) -> Self::Given;
 }
 
-/// What a policy may ask about the call that `attempts` stand for.
-pub(crate) struct AskAttempts<'a, A>(pub(crate) &'a A);
-
-impl<A: Attempts> Ask for AskAttempts<'_, A> {
-    #[inline]
-    fn limit(&self, timeout: &str) -> Option<Duration> {
-        self.0.limit(timeout)
-    }
-
-    #[inline]
-    fn may_wait(&self) -> bool {
-        A::MAY_WAIT
-    }
-}
-
-/// What a policy may ask about a call that arrives.
-pub(crate) struct AskArriving<L> {
+/// What a policy may ask about a call.
+pub(crate) struct AskBy<L> {
     pub(crate) limit: L,
     pub(crate) may_wait: bool,
 }
 
-impl<L: Fn(&str) -> Option<Duration>> Ask for AskArriving<L> {
+impl<L: Fn(&str) -> Option<Duration>> Ask for AskBy<L> {
     #[inline]
     fn limit(&self, timeout: &str) -> Option<Duration> {
         (self.limit)(timeout)
@@ -124,6 +109,14 @@ impl<L: Fn(&str) -> Option<Duration>> Ask for AskArriving<L> {
     #[inline]
     fn may_wait(&self) -> bool {
         self.may_wait
+    }
+}
+
+/// What it may ask about the call that `attempts` stand for.
+pub(crate) fn ask<A: Attempts>(attempts: &A) -> impl Ask {
+    AskBy {
+        limit: |timeout: &str| attempts.limit(timeout),
+        may_wait: A::MAY_WAIT,
     }
 }
 

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use crate::{
     drivers::{
         aside::{Aside, Between, Wait},
-        attempts::{AskAttempts, Attempts, Guarded},
+        attempts::{Attempts, Guarded, ask},
         dropping,
         held::Held,
         in_force,
@@ -317,19 +317,15 @@ impl<A: Attempts> DrivenBy<A> {
                         if *wait == Wait::ReadyToResume
                             && let Some(by) = policy.would_refuse_resumed(this.pass, A::MAY_WAIT)
                         {
-                            policy.refuse_resumed(by, this.pass, &AskAttempts(&*attempts))
+                            policy.refuse_resumed(by, this.pass, &ask(&*attempts))
                         } else {
                             let polled = this.progress.watch(|| attempts.poll_ready(next, cx));
                             if let Err(error) = ready!(polled) {
                                 return Poll::Ready(Some(Err(error)));
                             }
                             match wait {
-                                Wait::ReadyToEnter => {
-                                    attempts.policy().enter(this.pass, &AskAttempts(&*attempts))
-                                }
-                                Wait::ReadyToResume => {
-                                    attempts.policy().resume(this.pass, &AskAttempts(&*attempts))
-                                }
+                                Wait::ReadyToEnter => attempts.policy().enter(this.pass, &ask(&*attempts)),
+                                Wait::ReadyToResume => attempts.policy().resume(this.pass, &ask(&*attempts)),
                                 _ => Step::Call,
                             }
                         }
@@ -414,7 +410,8 @@ impl<A: Attempts> DrivenBy<A> {
     }
 }
 
-/// Polls code of the service, with the limits of the policy in force where `LIMITED`.
+/// Polls code of the service, with the limits of the policy in force where `LIMITED`. It watches for a panic by itself: the
+/// compiler would keep a closure apart, and with it what nested layers do in one piece.
 #[inline(always)]
 fn poll_running<const LIMITED: bool, P: Policy, F: Future>(
     policy: &P,

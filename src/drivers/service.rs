@@ -17,7 +17,7 @@ use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
         aside::{Aside, Wait},
-        attempts::{AskArriving, Guarding, NextCall, ServiceAttempts},
+        attempts::{AskBy, Guarding, NextCall, ServiceAttempts},
         driven::DrivenBy,
         exchange::{Exchange, Plain},
         replay::{Once, Renew, Replay},
@@ -291,7 +291,7 @@ where
         let guarding = &self.guarding;
         let facts = guarding.exchange.facts(&request);
         let (request, kept) = guarding.replay.first(request);
-        let ask = AskArriving {
+        let ask = AskBy {
             limit: |timeout: &str| guarding.exchange.limit(&facts, timeout),
             may_wait: R::RENEWS,
         };
@@ -339,13 +339,12 @@ where
     };
     match step {
         Step::Call => {
-            let mut entered = Entered {
+            let entered = Entered {
                 policy: &guarding.policy,
                 pass,
             };
             let attempt = inner.call(request);
-            let pass = mem::take(&mut entered.pass);
-            mem::forget(entered);
+            let pass = entered.goes_on();
             DrivenBy::new(attempts(), pass, Some(attempt), Aside::Nothing)
         }
         Step::Queue => {

@@ -14,7 +14,7 @@ use super::{stack::KeyedStack, step::KeyedPass, table::Keyed};
 use crate::{
     drivers::{
         answer::{Answer, NoAnswer},
-        attempts::{AskArriving, Guarding},
+        attempts::{AskBy, Guarding},
         exchange::{Exchange, Plain},
         replay::{Once, Queued, Renew, Replay},
         service::{GuardFuture, arrive},
@@ -325,7 +325,7 @@ where
         let mut pass = KeyedPass::of(chosen);
         let facts = guarding.exchange.facts(&request);
         let (request, kept) = guarding.replay.first(request);
-        let ask = AskArriving {
+        let ask = AskBy {
             limit: |timeout: &str| guarding.exchange.limit(&facts, timeout),
             may_wait: R::RENEWS,
         };

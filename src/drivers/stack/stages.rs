@@ -40,9 +40,7 @@ struct List {
     clock: Clock,
     /// Whether no stage sees outcomes by rules of its own.
     is_plain: bool,
-    /// Which stages may refuse a call that comes.
-    refusing: Which,
-    /// The same, as places: every call begins with a look at them.
+    /// The places of the stages that may refuse a call that comes. Not bits: every call begins with a look at them.
     refusers: Box<[u8]>,
     /// Which count attempts.
     counting: Which,
@@ -79,9 +77,8 @@ impl Stages {
             .find(|stage| stage.looks_at_the_time())
             .map_or_else(Clock::tokio, |stage| stage.policy.clock().clone());
         let is_plain = stages.iter().all(|stage| stage.rules.is_none());
-        let refusing = Which::of(&stages, |stage| stage.policy.refuses());
-        let places = refusing.within(0..stages.len());
-        let refusers = places.filter_map(|at| u8::try_from(at).ok()).collect();
+        let places = (0..).zip(&stages).filter(|(_, stage)| stage.policy.refuses());
+        let refusers = places.map(|(at, _)| at).collect();
         let counting = Which::of(&stages, |stage| stage.policy.kind() == PolicyKind::Retry);
         let limiting = Which::of(&stages, |stage| stage.policy.limits());
         Self(Arc::new(List {
@@ -89,7 +86,6 @@ impl Stages {
             name,
             clock,
             is_plain,
-            refusing,
             refusers,
             counting,
             limiting,
@@ -177,10 +173,10 @@ impl Stages {
     #[cold]
     #[inline(never)]
     fn first_refuser(&self, from: usize, may_wait: bool) -> Option<Refuser> {
-        let mut stages = self.0.refusing.within(from..self.0.stages.len());
-        stages.find_map(|at| {
-            let by = self.0.stages[at].policy.would_refuse(may_wait)?;
-            Some(by.at(u8::try_from(at).ok()?))
+        let mut refusers = self.0.refusers.iter().filter(|at| usize::from(**at) >= from);
+        refusers.find_map(|at| {
+            let by = self.0.stages[usize::from(*at)].policy.would_refuse(may_wait)?;
+            Some(by.at(*at))
         })
     }
 
